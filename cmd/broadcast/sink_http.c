@@ -1,0 +1,555 @@
+/* http: events POSTed in batches to a web address. What the server does not confirm is sent again, and bears the same Idempotency-Key then: a
+ * batch is some frames of one sender, and with --state which frames is stored before it leaves, so that it is cut the same way after a
+ * restart. Frames that are longer than a batch go in parts, one after the other. */
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/secret.h"
+#include "data/json.h"
+#include "data/pack.h"
+#include "net/http.h"
+#include "sink.h"
+
+#define HEADERS_MAX 64
+#define ANSWER_LIMIT (4u * 1024 * 1024)
+#define ANSWER_SHOWN 200
+
+typedef enum body_form { BODY_ARRAY, BODY_NDJSON } body_form_t;
+
+/* Which frames make a batch. */
+typedef struct cut {
+    char *origin;
+    uint64_t epoch, first, last;
+} cut_t;
+
+typedef struct refused {
+    uint32_t first, count;             /* events of the batch */
+    char *reason;
+} refused_t;
+
+typedef struct batch batch_t;
+struct batch {
+    sink_t *sink;
+    batch_t *next;                     /* in the order of making */
+    cut_t cut;
+    frame_t **frames;                  /* borrowed; the sink's queue holds them */
+    uint32_t count, events;
+    uint32_t from, size;               /* the part that is under way */
+    http_transfer_t *transfer;
+    bool begun, done;
+    refused_t *refused;
+    uint32_t refused_count;
+};
+
+typedef struct http_sink {
+    int64_t batch, in_flight, timeout, connect_timeout;
+    uint64_t batch_bytes;
+    int form;
+    char *method, *user, *password, *token;
+    option_list_t headers;
+    char *tls_ca, *tls_cert, *tls_key;
+
+    char *url;
+    secrets_t secrets;                 /* of ours, which an answer may quote */
+    http_t *http;
+    frame_t **waiting;                 /* given, and in no batch yet */
+    uint32_t waiting_count, waiting_room;
+    uint64_t waiting_events;
+    batch_t *batches;
+    uint32_t batch_count;
+    cut_t *cuts;                       /* of batches that were begun and have to be made again */
+    uint32_t cut_count;
+} http_sink_t;
+
+static void go_on(sink_t *sink, bool all);
+
+static int http_check(sink_t *sink, err_t *err) {
+    const http_sink_t *self = sink->own;
+    const char *target = sink->target;
+    if (!sink->scheme || (strcasecmp(sink->scheme, "http") != 0 && strcasecmp(sink->scheme, "https") != 0) || strncmp(target, "//", 2) != 0 ||
+        strcspn(target + 2, "/?#") == 0)
+        return err_set(err, "a web address looks like https://host:port/path");
+    if (self->headers.count > HEADERS_MAX)
+        return err_set(err, "--header: at most %d", HEADERS_MAX);
+    for (size_t i = 0; i < self->headers.count; i++) {
+        const char *header = self->headers.items[i];
+        if (!strchr(header, ':') || *header == ':' || strpbrk(header, "\r\n"))
+            return err_set(err, "--header: takes \"Name: value\" on one line");
+    }
+    for (const char *c = self->method; *c; c++)
+        if (*c < 'A' || *c > 'Z')
+            return err_set(err, "--method %s: a method is a word like POST or PUT", self->method);
+    return 0;
+}
+
+/* ---- which frames go together ---- */
+
+static void drop_cut(http_sink_t *self, uint32_t index) {
+    mem_free(self->cuts[index].origin);
+    memmove(self->cuts + index, self->cuts + index + 1, (--self->cut_count - index) * sizeof *self->cuts);
+}
+
+static void add_cut(http_sink_t *self, cut_t cut) {
+    self->cuts = mem_resize(self->cuts, (self->cut_count + 1) * sizeof *self->cuts);
+    self->cuts[self->cut_count++] = cut;
+}
+
+static bool in_cut(const cut_t *cut, const frame_t *frame) {
+    return frame->origin[0] && strcmp(cut->origin, frame->origin) == 0 && (frame->has_stable || cut->epoch == frame->epoch) &&
+           frame->sequence >= cut->first && frame->sequence <= cut->last;
+}
+
+static cut_t *cut_of(const http_sink_t *self, const frame_t *frame) {
+    for (uint32_t i = 0; i < self->cut_count; i++)
+        if (in_cut(&self->cuts[i], frame))
+            return &self->cuts[i];
+    return NULL;
+}
+
+/* Takes frames of the first one's origin out of those that wait, in order: of its cut, or as many as fit in a batch. */
+static batch_t *make_batch(sink_t *sink, uint32_t start, const cut_t *cut) {
+    http_sink_t *self = sink->own;
+    batch_t *batch = mem_zero(sizeof *batch);
+    const frame_t *first = self->waiting[start];
+    uint64_t bytes = 0;
+    uint32_t kept = start;
+    bool over = false;
+    batch->sink = sink;
+    batch->frames = mem_alloc((self->waiting_count - start) * sizeof *batch->frames);
+    for (uint32_t i = start; i < self->waiting_count; i++) {
+        frame_t *frame = self->waiting[i];
+        bool same = strcmp(frame->origin, first->origin) == 0;
+        if (same && !over && batch->count) {
+            bool fits = batch->events + frame->events <= (uint64_t) self->batch && bytes + frame->body_size <= self->batch_bytes;
+            over = cut ? !in_cut(cut, frame) : !fits || cut_of(self, frame) != NULL;
+        }
+        if (!same || over) {
+            self->waiting[kept++] = frame;
+            continue;
+        }
+        batch->frames[batch->count++] = frame;
+        batch->events += frame->events;
+        bytes += frame->body_size;
+    }
+    self->waiting_count = kept;
+    self->waiting_events -= batch->events;
+    const frame_t *last = batch->frames[batch->count - 1];
+    batch->cut = cut ? (cut_t){mem_text(cut->origin), cut->epoch, cut->first, cut->last}
+                     : (cut_t){mem_text(first->origin), first->epoch, first->sequence, last->sequence};
+    return batch;
+}
+
+/* A batch that was begun before: all its frames have to be there again. A frame behind it shows that no more will come. */
+static bool cut_is_whole(const http_sink_t *self, const cut_t *cut) {
+    for (uint32_t i = 0; i < self->waiting_count; i++) {
+        const frame_t *frame = self->waiting[i];
+        if (strcmp(frame->origin, cut->origin) == 0 && frame->sequence >= cut->last)
+            return true;
+    }
+    return false;
+}
+
+/* The next batch, or NULL when there is none to be made now. */
+static batch_t *next_batch(sink_t *sink, bool all) {
+    http_sink_t *self = sink->own;
+    for (uint32_t i = 0; i < self->waiting_count; i++) {
+        const frame_t *frame = self->waiting[i];
+        cut_t *cut = cut_of(self, frame);
+        bool earlier = false;          /* of the same origin: it comes first */
+        for (uint32_t k = 0; k < i && !earlier; k++)
+            earlier = strcmp(self->waiting[k]->origin, frame->origin) == 0;
+        if (earlier)
+            continue;
+        if (cut ? !cut_is_whole(self, cut) : !all && self->waiting_events < (uint64_t) self->batch)
+            continue;
+        batch_t *batch = make_batch(sink, i, cut);
+        if (cut)
+            drop_cut(self, (uint32_t) (cut - self->cuts));
+        return batch;
+    }
+    return NULL;
+}
+
+static void free_batch(batch_t *batch) {
+    for (uint32_t i = 0; i < batch->refused_count; i++)
+        mem_free(batch->refused[i].reason);
+    mem_free(batch->refused);
+    mem_free(batch->frames);
+    mem_free(batch->cut.origin);
+    mem_free(batch);
+}
+
+/* ---- sending ---- */
+
+/* The events from `from` on, at most `size` of them. */
+static void put_body(const batch_t *batch, buf_t *out) {
+    const http_sink_t *self = batch->sink->own;
+    uint32_t number = 0, malformed = 0;
+    bool first = true;
+    if (self->form == BODY_ARRAY)
+        buf_put_byte(out, '[');
+    for (uint32_t f = 0; f < batch->count; f++) {
+        const frame_t *frame = batch->frames[f];
+        frame_walk_t walk = {0};
+        event_t event;
+        for (uint32_t n = 0; n < frame->events; n++, number++) {
+            bool sound = frame_next(frame, &walk, &event) == 1;
+            if (number < batch->from || number >= batch->from + batch->size)
+                continue;
+            size_t before = out->size;
+            if (!first && self->form == BODY_ARRAY)
+                buf_put_byte(out, ',');
+            if (sound && json_put_event(out, &event, frame->data_time, sink_tag(batch->sink, frame))) {
+                if (self->form == BODY_NDJSON)
+                    buf_put_byte(out, '\n');
+                first = false;
+            } else {
+                out->size = before;
+                malformed++;
+            }
+        }
+    }
+    if (self->form == BODY_ARRAY)
+        buf_put_byte(out, ']');
+    sink_malformed(batch->sink, malformed);
+}
+
+/* "ORIGIN-EPOCH-FIRST-LAST", and "-FROM+COUNT" for a part. Senders with a durable log never use a number twice, whatever the epoch. */
+static void put_key(const batch_t *batch, buf_t *out) {
+    const cut_t *cut = &batch->cut;
+    buf_put_text(out, "Idempotency-Key: ");
+    for (const char *c = cut->origin; *c; c++) {
+        if (frame_topic_valid(c, 1))
+            buf_put_byte(out, (uint8_t) *c);
+        else
+            buf_format(out, "%%%02X", (unsigned char) *c);
+    }
+    if (!batch->frames[0]->has_stable)
+        buf_format(out, "-%llu", (unsigned long long) cut->epoch);
+    buf_format(out, "-%llu-%llu", (unsigned long long) cut->first, (unsigned long long) cut->last);
+    if (batch->size < batch->events)
+        buf_format(out, "-%u+%u", batch->from, batch->size);
+}
+
+/* For people: without our secrets, which servers like to quote. */
+static void put_said(const http_sink_t *self, buf_t *out, text_t said, size_t limit) {
+    buf_t masked = {0};
+    secrets_put_masked(&self->secrets, &masked, said, limit + 1); /* one more tells that it is cut */
+    text_put_visible(out, text_make((const char *) masked.data, masked.size), limit);
+    buf_fini(&masked);
+}
+
+static void on_done(void *argument, const http_response_t *response);
+
+static void send_part(batch_t *batch) {
+    sink_t *sink = batch->sink;
+    http_sink_t *self = sink->own;
+    const char *headers[HEADERS_MAX + 3];
+    size_t count = 0;
+    buf_t body = {0}, key = {0};
+    err_t err;
+    uint32_t left = batch->events - batch->from;
+    /* Frames that go together go whole; one that is longer than a batch goes in parts. */
+    batch->size = batch->count == 1 && left > (uint64_t) self->batch ? (uint32_t) self->batch : left;
+    put_body(batch, &body);
+    put_key(batch, &key);
+    bool typed = false;
+    for (size_t i = 0; i < self->headers.count; i++) {
+        headers[count++] = self->headers.items[i];
+        typed |= strncasecmp(self->headers.items[i], "content-type:", 13) == 0;
+    }
+    if (!typed)
+        headers[count++] = self->form == BODY_ARRAY ? "Content-Type: application/json" : "Content-Type: application/x-ndjson";
+    if (batch->cut.origin[0]) /* text has no numbers */
+        headers[count++] = buf_text(&key);
+    headers[count++] = "Expect:";
+    http_request_t request = {
+        .url = self->url,
+        .method = self->method,
+        .headers = headers,
+        .header_count = count,
+        .user = self->user,
+        .password = self->password,
+        .bearer = self->token,
+        .body = buf_text(&body),
+        .body_size = body.size,
+        .connect_timeout = self->connect_timeout,
+        .timeout = self->timeout,
+        .body_limit = ANSWER_LIMIT,
+        .ca_file = self->tls_ca,
+        .certificate = self->tls_cert,
+        .key = self->tls_key,
+        .done = on_done,
+        .argument = batch,
+    };
+    batch->begun = true;
+    batch->transfer = http_start(self->http, &request, &err);
+    buf_fini(&body);
+    buf_fini(&key);
+    if (!batch->transfer)
+        stage_fail(sink->stage, "sink %s: %s", sink->name, err.text);
+}
+
+/* Every unanswered frame will be given again. What was under way is cut the same way then. */
+static void retry(sink_t *sink, const char *reason, int64_t wait) {
+    http_sink_t *self = sink->own;
+    while (self->batches) {
+        batch_t *batch = self->batches;
+        self->batches = batch->next;
+        http_cancel(batch->transfer);
+        if (batch->cut.origin[0]) {
+            add_cut(self, batch->cut);
+            batch->cut.origin = NULL;
+        }
+        free_batch(batch);
+    }
+    self->batch_count = self->waiting_count = 0;
+    self->waiting_events = 0;
+    sink_retry(sink, reason, wait);
+}
+
+/* Dead letters are written together with the answer: so the progress knows of both or of neither. */
+static void answer(batch_t *batch) {
+    sink_t *sink = batch->sink;
+    uint32_t number = 0;
+    for (uint32_t f = 0; f < batch->count; f++) {
+        frame_t *frame = batch->frames[f];
+        frame_walk_t walk = {0};
+        event_t event;
+        for (uint32_t n = 0; batch->refused_count && n < frame->events; n++, number++) {
+            if (frame_next(frame, &walk, &event) != 1)
+                continue;
+            for (uint32_t i = 0; i < batch->refused_count; i++) {
+                const refused_t *refused = &batch->refused[i];
+                if (number >= refused->first && number < refused->first + refused->count)
+                    sink_refuse(sink, frame, &event, refused->reason);
+            }
+        }
+        sink_answer_one(sink, frame, SINK_OK, NULL);
+    }
+}
+
+/* In the order of making, as far as each origin's come one after the other. */
+static void answer_done(sink_t *sink) {
+    http_sink_t *self = sink->own;
+    for (batch_t **at = &self->batches; *at;) {
+        batch_t *batch = *at;
+        bool earlier = false;
+        for (const batch_t *other = self->batches; other != batch && !earlier; other = other->next)
+            earlier = strcmp(other->cut.origin, batch->cut.origin) == 0;
+        if (!batch->done || earlier) {
+            at = &batch->next;
+            continue;
+        }
+        *at = batch->next;
+        self->batch_count--;
+        answer(batch);
+        free_batch(batch);
+    }
+}
+
+static void refuse(batch_t *batch, const http_response_t *response) {
+    buf_t reason = {0};
+    buf_format(&reason, "HTTP status %d", response->status);
+    text_t said = text_trim(response->body);
+    if (said.size) {
+        buf_put_text(&reason, ": ");
+        put_said(batch->sink->own, &reason, said, ANSWER_SHOWN);
+    }
+    batch->refused = mem_resize(batch->refused, (batch->refused_count + 1) * sizeof *batch->refused);
+    batch->refused[batch->refused_count++] = (refused_t){batch->from, batch->size, mem_text(buf_text(&reason))};
+    buf_fini(&reason);
+}
+
+/* The data's fault, and not that of the moment or of our credentials? */
+static bool is_refusal(int status) {
+    return status >= 400 && status < 500 && status != 401 && status != 403 && status != 407 && status != 408 && status != 425 && status != 429;
+}
+
+static void on_done(void *argument, const http_response_t *response) {
+    batch_t *batch = argument;
+    sink_t *sink = batch->sink;
+    int status = response->status;
+    batch->transfer = NULL;
+    if (is_refusal(status)) {
+        refuse(batch, response);
+    } else if (status < 200 || status >= 300) {
+        buf_t reason = {0};
+        if (status)
+            buf_format(&reason, "HTTP status %d%s", status,
+                     status == 401 || status == 403 || status == 407 ? ": the server wants other credentials (user, token, header)"
+                     : status < 400 ? ": the address has moved, and events are not sent elsewhere" : "");
+        else
+            put_said(sink->own, &reason, text_of(response->error), ANSWER_SHOWN);
+        retry(sink, buf_text(&reason), response->retry_after);
+        buf_fini(&reason);
+        return;
+    }
+    batch->from += batch->size;
+    if (batch->from < batch->events) {
+        send_part(batch);
+        return;
+    }
+    batch->done = true;
+    answer_done(sink);
+    go_on(sink, true);
+}
+
+static void go_on(sink_t *sink, bool all) {
+    http_sink_t *self = sink->own;
+    while (self->batch_count < self->in_flight) {
+        batch_t *batch = next_batch(sink, all);
+        if (!batch)
+            return;
+        batch_t **end = &self->batches;
+        while (*end)
+            end = &(*end)->next;
+        *end = batch;
+        self->batch_count++;
+        if (sink->progress && batch->cut.origin[0])
+            sink_touch(sink);          /* it leaves when it is stored */
+        else
+            send_part(batch);
+    }
+}
+
+static void http_stored(sink_t *sink) {
+    const http_sink_t *self = sink->own;
+    for (batch_t *batch = self->batches; batch; batch = batch->next)
+        if (!batch->begun)
+            send_part(batch);
+}
+
+static void http_write(sink_t *sink, frame_t *frame) {
+    http_sink_t *self = sink->own;
+    if (self->waiting_count == self->waiting_room) {
+        self->waiting_room = self->waiting_room ? 2 * self->waiting_room : 64;
+        self->waiting = mem_resize(self->waiting, self->waiting_room * sizeof *self->waiting);
+    }
+    self->waiting[self->waiting_count++] = frame;
+    self->waiting_events += frame->events;
+    if (self->waiting_events >= (uint64_t) self->batch)
+        go_on(sink, false);
+}
+
+static void http_flush(sink_t *sink) {
+    go_on(sink, true);
+}
+
+/* ---- what is remembered ---- */
+
+static void put_cut(buf_t *out, const cut_t *cut) {
+    pack_array(out, 4);
+    pack_text(out, cut->origin);
+    pack_uint(out, cut->epoch);
+    pack_uint(out, cut->first);
+    pack_uint(out, cut->last);
+}
+
+static void http_position(sink_t *sink, buf_t *out) {
+    const http_sink_t *self = sink->own;
+    uint32_t count = self->cut_count;
+    for (const batch_t *batch = self->batches; batch; batch = batch->next)
+        count += batch->cut.origin[0] != 0;
+    pack_array(out, count);
+    for (uint32_t i = 0; i < self->cut_count; i++)
+        put_cut(out, &self->cuts[i]);
+    for (const batch_t *batch = self->batches; batch; batch = batch->next)
+        if (batch->cut.origin[0])
+            put_cut(out, &batch->cut);
+}
+
+static int restore(http_sink_t *self, const buf_t *position, err_t *err) {
+    pack_cursor_t cursor = pack_cursor(position->data, position->size);
+    uint32_t count, four;
+    if (!position->size)
+        return 0;
+    if (!pack_read_array(&cursor, &count))
+        return err_set(err, "its stored position is not one of batches; --reset begins anew");
+    while (count--) {
+        text_t origin;
+        cut_t cut = {0};
+        if (!pack_read_array(&cursor, &four) || four != 4 || !pack_read_string(&cursor, &origin) || !pack_read_uint(&cursor, &cut.epoch) ||
+            !pack_read_uint(&cursor, &cut.first) || !pack_read_uint(&cursor, &cut.last))
+            return err_set(err, "its stored position is not one of batches; --reset begins anew");
+        cut.origin = mem_text_n(origin.data, origin.size);
+        add_cut(self, cut);
+    }
+    return 0;
+}
+
+static void collect_secrets(http_sink_t *self) {
+    secrets_add_url(&self->secrets, text_of(self->url));
+    secrets_add(&self->secrets, text_of(self->token));
+    secrets_add_login(&self->secrets, text_of(self->user), text_of(self->password));
+    for (size_t i = 0; i < self->headers.count; i++)
+        secrets_add_header(&self->secrets, self->headers.items[i]);
+}
+
+static int http_open(sink_t *sink, err_t *err) {
+    http_sink_t *self = sink->own;
+    self->url = mem_format("%s:%s", sink->scheme, sink->target);
+    collect_secrets(self);
+    self->http = http_new(sink->stage->loop);
+    return restore(self, &sink->restored, err);
+}
+
+static void http_close(sink_t *sink) {
+    http_sink_t *self = sink->own;
+    http_free(self->http); /* what is under way is cancelled */
+    while (self->batches) {
+        batch_t *batch = self->batches;
+        self->batches = batch->next;
+        free_batch(batch);
+    }
+    while (self->cut_count)
+        drop_cut(self, self->cut_count - 1);
+    mem_free(self->cuts);
+    mem_free(self->waiting);
+    mem_free(self->url);
+    secrets_fini(&self->secrets);
+}
+
+#define AT(field) offsetof(http_sink_t, field)
+static const option_t options[] = {
+    {"batch", OPTION_INT, AT(batch), "1000", "N", "events in a request at most", 1, 1000000},
+    {"batch-bytes", OPTION_SIZE, AT(batch_bytes), "1MiB", "SIZE", "frames are put together up to this size", 1024, 64 << 20},
+    {"body", OPTION_CHOICE, AT(form), "json", "json|ndjson", "a JSON array, or a line per event"},
+    {"in-flight", OPTION_INT, AT(in_flight), "1", "N", "requests under way at most; with more than one the server may see them in another order", 1, 64},
+    {"method", OPTION_TEXT, AT(method), "POST", "WORD", "how to ask: POST or PUT"},
+    {"header", OPTION_LIST, AT(headers), NULL, "TEXT", "a request header, \"Name: value\""},
+    {"user", OPTION_TEXT, AT(user), NULL, "NAME", "user name (Basic authentication)"},
+    {"password", OPTION_SECRET, AT(password), NULL, "SECRET", "password; better in --settings than on the command line"},
+    {"token", OPTION_SECRET, AT(token), NULL, "SECRET", "bearer token; better in --settings than on the command line"},
+    {"timeout", OPTION_DURATION, AT(timeout), "30s", "DURATION", "for a whole answer", NS_PER_MS, 3600 * NS_PER_S},
+    {"connect-timeout", OPTION_DURATION, AT(connect_timeout), "10s", "DURATION", "for name look-up, connection and TLS", NS_PER_MS, 3600 * NS_PER_S},
+    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's"},
+    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one"},
+    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key"},
+    {0},
+};
+
+static const char *const schemes[] = {"http", "https", NULL};
+static const char *const types[] = {"http", "webhook", NULL};
+
+const sink_class_t sink_http = {
+    .name = "http",
+    .schemes = schemes,
+    .types = types,
+    .help = "events POSTed to a web address, in batches; repeated until they are taken",
+    .options = options,
+    .size = sizeof(http_sink_t),
+    .check = http_check,
+    .open = http_open,
+    .write = http_write,
+    .flush = http_flush,
+    .close = http_close,
+    .whole_url = true,
+    .exact = true,
+    .position = http_position,
+    .stored = http_stored,
+};

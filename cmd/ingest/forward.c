@@ -1,0 +1,235 @@
+/* The Forward protocol's bytes: its four ways to send entries, told apart by what stands behind the tag, and its handshake. */
+#include "forward.h"
+
+#include <zlib.h>
+
+#include "base/digest.h"
+#include "base/memory.h"
+#include "data/frame.h"
+#include "data/pack.h"
+
+#define ELEMENTS_MAX 6                 /* PING has six */
+#define CHUNK_MAX 256
+#define DIGEST_HEX (2 * 64)
+
+int64_t forward_size(const char *data, size_t size) {
+    unsigned char first = size ? (unsigned char) *data : 0x92;
+    pack_cursor_t cursor = pack_cursor(data, size);
+    if (first < 0x92 || (first > 0x90 + ELEMENTS_MAX && first != 0xdc && first != 0xdd))
+        return -1;
+    if (!size || !pack_skip(&cursor))
+        return 0;
+    return (int64_t) (cursor.at - (const uint8_t *) data);
+}
+
+/* The bytes of each element. Returns how many there are, or 0: it is no such array. */
+static uint32_t split(const char *data, size_t size, text_t *elements) {
+    pack_cursor_t cursor = pack_cursor(data, size);
+    uint32_t count;
+    if (!pack_read_array(&cursor, &count) || count < 2 || count > ELEMENTS_MAX)
+        return 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint8_t *start = cursor.at;
+        if (!pack_skip(&cursor))
+            return 0;
+        elements[i] = text_make((const char *) start, (size_t) (cursor.at - start));
+    }
+    return count;
+}
+
+static bool value_of(text_t element, value_t *value) {
+    pack_cursor_t cursor = pack_cursor(element.data, element.size);
+    return pack_read_value(&cursor, value);
+}
+
+static bool text_value(text_t element, text_t *text) {
+    value_t value;
+    if (!value_of(element, &value) || (value.type != VALUE_STRING && value.type != VALUE_BINARY))
+        return false;
+    *text = text_make(value.text, value.size);
+    return true;
+}
+
+/* gzip, one or more in a row. */
+static int inflate_into(text_t bytes, size_t limit, buf_t *out, err_t *err) {
+    z_stream stream = {.next_in = (Bytef *) (uintptr_t) bytes.data, .avail_in = (uInt) bytes.size};
+    size_t start = out->size;
+    int rc = inflateInit2(&stream, 15 + 32);
+    ASSERT(rc == Z_OK);
+    while (rc != Z_STREAM_END || stream.avail_in) {
+        if (rc == Z_STREAM_END && inflateReset(&stream) != Z_OK)
+            break;
+        stream.next_out = buf_reserve(out, 64 * 1024);
+        stream.avail_out = 64 * 1024;
+        rc = inflate(&stream, Z_NO_FLUSH);
+        out->size += 64 * 1024 - stream.avail_out;
+        if (rc != Z_OK && rc != Z_STREAM_END)
+            break;
+        if (out->size - start > limit) {
+            inflateEnd(&stream);
+            return err_set(err, "a chunk of more than %zu bytes when it is decompressed (--chunk-limit)", limit);
+        }
+    }
+    inflateEnd(&stream);
+    return rc == Z_STREAM_END ? 0 : err_set(err, "compressed entries that cannot be decompressed");
+}
+
+static int read_option(forward_message_t *message, text_t option, bool *compressed, err_t *err) {
+    value_t map, value;
+    if (!value_of(option, &map) || (map.type != VALUE_MAP && map.type != VALUE_NULL))
+        return err_set(err, "the option of a message is no map");
+    if (map.type == VALUE_NULL)
+        return 0;
+    if (pack_map_get(map.packed, map.size, text_of("chunk"), &value) && value.type != VALUE_NULL) {
+        if ((value.type != VALUE_STRING && value.type != VALUE_BINARY) || value.size > CHUNK_MAX)
+            return err_set(err, "the chunk of a message is no text of at most %d bytes", CHUNK_MAX);
+        message->chunk = text_make(value.text, value.size);
+    }
+    if (pack_map_get(map.packed, map.size, text_of("compressed"), &value) && value.type == VALUE_STRING) {
+        text_t kind = text_make(value.text, value.size);
+        *compressed = text_is(kind, "gzip");
+        if (!*compressed && !text_is(kind, "text"))
+            return err_set(err, "entries compressed as %.*s; gzip is understood", (int) (kind.size < 20 ? kind.size : 20), kind.data);
+    }
+    return 0;
+}
+
+int forward_read(forward_message_t *message, const char *data, size_t size, size_t limit, buf_t *entries, err_t *err) {
+    text_t elements[ELEMENTS_MAX], packed = {0};
+    uint32_t count = split(data, size, elements), inside;
+    bool compressed = false;
+    value_t second;
+    *message = (forward_message_t){0};
+    if (!count || !text_value(elements[0], &message->tag))
+        return err_set(err, "a message that is no array of a tag and its entries");
+    if (text_utf8_valid(message->tag.data, message->tag.size) < message->tag.size)
+        return err_set(err, "a tag that is no UTF-8");
+    bool plain = !value_of(elements[1], &second) || (second.type != VALUE_ARRAY && second.type != VALUE_STRING && second.type != VALUE_BINARY);
+    if (plain && count < 3)
+        return err_set(err, "a message without its record");
+    uint32_t option = plain ? 3 : 2;
+    if (count > option + 1 || (count > option && read_option(message, elements[option], &compressed, err)))
+        return count > option + 1 ? err_set(err, "a message with too many elements") : -1;
+    if (!entries)
+        return 0;
+    if (plain) {
+        buf_put_byte(entries, 0x92);
+        buf_put(entries, elements[1].data, elements[1].size + elements[2].size); /* they stand side by side */
+    } else if (second.type == VALUE_ARRAY) {
+        pack_cursor_t cursor = pack_cursor(elements[1].data, elements[1].size);
+        pack_read_array(&cursor, &inside);
+        buf_put(entries, cursor.at, (size_t) (cursor.end - cursor.at));
+    } else {
+        text_value(elements[1], &packed);
+        if (compressed)
+            return inflate_into(packed, limit, entries, err);
+        buf_put(entries, packed.data, packed.size);
+    }
+    return 0;
+}
+
+/* A time, or seconds, or [time, metadata]. */
+static bool read_time(pack_cursor_t *cursor, int64_t *time) {
+    value_t value;
+    uint32_t count;
+    pack_cursor_t inner = *cursor;
+    bool with_more = pack_read_array(&inner, &count) && count >= 1;
+    if (with_more && !pack_skip(cursor))
+        return false;
+    if (!pack_read_value(with_more ? &inner : cursor, &value))
+        return false;
+    if (value.type == VALUE_INT && value.integer >= 0 && value.integer <= EVENT_TIME_MAX / 1000000000)
+        *time = value.integer * 1000000000; /* seconds, however few */
+    else if (!value_to_time(value, time))
+        return false;
+    return *time >= 0 && *time <= EVENT_TIME_MAX;
+}
+
+int forward_next(text_t entries, size_t *at, forward_entry_t *entry, const char **reason) {
+    pack_cursor_t whole = pack_cursor(entries.data + *at, entries.size - *at), cursor, keys;
+    uint32_t count;
+    value_t key;
+    const uint8_t *start = whole.at;
+    *reason = "malformed msgpack, or cut short";
+    if (!pack_skip(&whole))
+        return -1;
+    *at += (size_t) (whole.at - start);
+    cursor = pack_cursor(start, (size_t) (whole.at - start));
+    *reason = "an entry that is no [time, record]";
+    if (!pack_read_array(&cursor, &count) || count != 2)
+        return 0;
+    *reason = "the time of an entry is none between 1970 and 2106";
+    if (!read_time(&cursor, &entry->time))
+        return 0;
+    *reason = "the record of an entry is no map with strings as keys";
+    keys = cursor;
+    if (!pack_read_map(&keys, &count))
+        return 0;
+    for (; count; count--)
+        if (!pack_read_value(&keys, &key) || key.type != VALUE_STRING || !pack_skip(&keys))
+            return 0;
+    entry->record = text_make((const char *) cursor.at, (size_t) (cursor.end - cursor.at));
+    return 1;
+}
+
+void forward_put_ack(buf_t *out, text_t chunk) {
+    pack_map(out, 1);
+    pack_text(out, "ack");
+    pack_string(out, chunk.data, chunk.size);
+}
+
+/* ---- the handshake ---- */
+
+void forward_put_hello(buf_t *out, const uint8_t nonce[FORWARD_NONCE]) {
+    pack_array(out, 2);
+    pack_text(out, "HELO");
+    pack_map(out, 3);
+    pack_text(out, "nonce");
+    pack_binary(out, nonce, FORWARD_NONCE);
+    pack_text(out, "auth");
+    pack_text(out, "");
+    pack_text(out, "keepalive");
+    pack_bool(out, true);
+}
+
+static void put_proof(char hex[DIGEST_HEX + 1], text_t salt, text_t hostname, const uint8_t *nonce, const char *key) {
+    digest_t digest;
+    uint8_t bytes[DIGEST_MAX];
+    digest_begin(&digest, DIGEST_SHA512);
+    digest_put(&digest, salt.data, salt.size);
+    digest_put(&digest, hostname.data, hostname.size);
+    digest_put(&digest, nonce, FORWARD_NONCE);
+    digest_put(&digest, key, strlen(key));
+    size_t size = digest_end(&digest, bytes);
+    for (size_t i = 0; i < size; i++) {
+        hex[2 * i] = "0123456789abcdef"[bytes[i] >> 4];
+        hex[2 * i + 1] = "0123456789abcdef"[bytes[i] & 15];
+    }
+    hex[2 * size] = 0;
+}
+
+/* How long it takes does not tell where they differ. */
+static bool same_proof(text_t given, const char *right) {
+    unsigned difference = given.size != DIGEST_HEX;
+    for (size_t i = 0; i < given.size && i < DIGEST_HEX; i++)
+        difference |= (unsigned char) given.data[i] ^ (unsigned char) right[i];
+    return !difference;
+}
+
+int forward_read_ping(const char *data, size_t size, const uint8_t nonce[FORWARD_NONCE], const char *key, const char *hostname, buf_t *pong, err_t *err) {
+    text_t elements[ELEMENTS_MAX], word, host, salt, proof;
+    char right[DIGEST_HEX + 1];
+    if (split(data, size, elements) < 4 || !text_value(elements[0], &word) || !text_is(word, "PING") || !text_value(elements[1], &host) ||
+        !text_value(elements[2], &salt) || !text_value(elements[3], &proof))
+        return err_set(err, "the peer does not prove that it knows the shared key");
+    put_proof(right, salt, host, nonce, key);
+    bool good = same_proof(proof, right);
+    put_proof(right, salt, text_of(hostname), nonce, key);
+    pack_array(pong, 5);
+    pack_text(pong, "PONG");
+    pack_bool(pong, good);
+    pack_text(pong, good ? "" : "shared_key mismatch");
+    pack_text(pong, good ? hostname : "");
+    pack_text(pong, good ? right : "");
+    return good ? 0 : err_set(err, "the peer knows another shared key");
+}

@@ -1,0 +1,107 @@
+/* JSON bodies: finds the events inside, and what stands beside them: the next page's name, the greatest value of a field. */
+#include <string.h>
+
+#include "base/memory.h"
+#include "data/json.h"
+#include "data/pack.h"
+#include "http_source.h"
+
+/* Steps into a map by a path of keys; a key that holds dots itself is found when it is the last one. False when there is no such thing. */
+static bool follow_path(text_t path, value_t *value) {
+    text_t key;
+    value_t whole;
+    while (path.size) {
+        if (value->type != VALUE_MAP)
+            return false;
+        if (pack_map_get(value->packed, value->size, path, &whole)) {
+            *value = whole;
+            return true;
+        }
+        text_split(&path, '.', &key);
+        if (!pack_map_get(value->packed, value->size, key, value))
+            return false;
+    }
+    return true;
+}
+
+/* Texts and numbers as text; false for all else and for what is too long. */
+static bool put_plain(buf_t *out, value_t value) {
+    if (value.type == VALUE_STRING)
+        buf_put(out, value.text, value.size);
+    else if (value.type == VALUE_INT || value.type == VALUE_UINT || value.type == VALUE_DOUBLE)
+        json_put_value(out, value);
+    return out->size > 0 && out->size <= HTTP_PLACE_MAX && !memchr(out->data, 0, out->size);
+}
+
+static bool is_greater(text_t a, text_t b) {
+    int64_t ia, ib;
+    double da, db;
+    err_t err;
+    if (text_to_int(a, &ia, &err) == 0 && text_to_int(b, &ib, &err) == 0)
+        return ia > ib;
+    if (json_parse_double(a.data, a.size, &da) && json_parse_double(b.data, b.size, &db))
+        return da > db;
+    int order = memcmp(a.data, b.data, a.size < b.size ? a.size : b.size);
+    return order ? order > 0 : a.size > b.size;
+}
+
+void http_keep_greatest(char **greatest, text_t value) {
+    if (*greatest && !is_greater(value, text_of(*greatest)))
+        return;
+    mem_free(*greatest);
+    *greatest = mem_text_n(value.data, value.size);
+}
+
+static void put_record(const http_settings_t *settings, value_t item, buf_t *lines, http_found_t *found, buf_t *space) {
+    json_put_value(lines, item);
+    buf_put_byte(lines, '\n');
+    found->records++;
+    if (settings->cursor && follow_path(text_of(settings->cursor), &item)) {
+        buf_clear(space);
+        if (put_plain(space, item))
+            http_keep_greatest(&found->greatest, text_make((const char *) space->data, space->size));
+    }
+}
+
+int http_json_to_lines(const http_settings_t *settings, text_t body, buf_t *lines, http_found_t *found, err_t *err) {
+    buf_t packed = {0}, space = {0};
+    int result = -1;
+    ssize_t used = json_read_value(body, &packed, err);
+    if (used < 0)
+        goto out;
+    if (text_trim(text_make(body.data + used, body.size - (size_t) used)).size) {
+        err_set(err, "more text after the JSON value, at byte %zd; for a value per line use --format ndjson", used + 1);
+        goto out;
+    }
+    pack_cursor_t cursor = pack_cursor(packed.data, packed.size);
+    value_t value, next;
+    ASSERT(pack_read_value(&cursor, &value));
+    next = value;
+    if (settings->next && follow_path(text_of(settings->next), &next) && put_plain(&space, next))
+        found->next = mem_text_n((const char *) space.data, space.size);
+    if (settings->records && !follow_path(text_of(settings->records), &value)) {
+        err_set(err, "the body has no %s (--records)", settings->records);
+        goto out;
+    }
+    result = 0;
+    uint32_t count = value.type == VALUE_NULL && settings->records ? 0 : 1;
+    cursor = pack_cursor(value.packed, value.size);
+    if (value.type == VALUE_ARRAY)
+        ASSERT(pack_read_array(&cursor, &count));
+    for (uint32_t i = 0; i < count; i++) {
+        value_t item = value;
+        if (value.type == VALUE_ARRAY)
+            ASSERT(pack_read_value(&cursor, &item));
+        put_record(settings, item, lines, found, &space);
+    }
+out:
+    buf_fini(&packed);
+    buf_fini(&space);
+    return result;
+}
+
+void http_found_fini(http_found_t *found) {
+    mem_free(found->next);
+    mem_free(found->greatest);
+    *found = (http_found_t){0};
+}

@@ -1,0 +1,412 @@
+/* Listening sockets of all protocols: accepts, reads, sends, and ends what is idle. One buffer is read into for all connections; a connection
+ * keeps only what its protocol has left over. */
+#include "listen.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/memory.h"
+
+#define READ_BYTES (64u * 1024)
+#define SLACK 64                       /* decoders may look so far past the end */
+#define OUT_MAX (64u * 1024)           /* unsent: then no more is read */
+#define ACCEPTS 64                     /* at once, then others get their turn */
+#define LINGER (2 * NS_PER_S)          /* for the peer to leave after the last answer */
+#define FAREWELL (30 * NS_PER_S)       /* for it to take that */
+#define SHORT_OF_FILES (1 * NS_PER_S)
+
+struct connection {
+    listener_t *listener;
+    connection_t *next, **link;
+    int fd;
+    loop_watch_t *watch;
+    void *own;
+    buf_t in, out;                 /* left over; unsent */
+    char place[ADDRESS_TEXT + 8];
+    int64_t heard;                 /* monotonic ns of the last byte */
+    int64_t deadline;              /* 0: none */
+    bool held;                     /* connection_pause */
+    bool at_end;                   /* the peer has said all */
+    bool unseen;                   /* data was not offered all there is, or only while paused */
+    bool ending;                   /* connection_end */
+    bool lingering;                /* all is said: what still comes is thrown away until the peer leaves */
+    bool gone;                     /* to be freed */
+};
+
+struct listener {
+    listener_setup_t setup;
+    loop_watch_t *watch, *sweep, *pause_accept;
+    connection_t *first;
+    unsigned count;
+    int64_t paused_at;
+    bool paused, reap, full;
+    log_limit_t limit;
+    uint8_t *space;
+};
+
+static void on_turn(void *argument);
+static void on_connection(void *argument, uint32_t events);
+
+/* ---- what is waited for ---- */
+
+static void watch_events(connection_t *connection) {
+    const listener_t *listener = connection->listener;
+    if (connection->gone)
+        return;
+    uint32_t events = 0;
+    bool reads = !connection->at_end && !connection->ending && !connection->held && !listener->paused && connection->out.size < OUT_MAX;
+    if (reads || connection->lingering)
+        events |= EPOLLIN;
+    if (connection->out.size)
+        events |= EPOLLOUT;
+    loop_fd_events(connection->watch, events);
+}
+
+static void accept_more(listener_t *listener) {
+    bool full = listener->count >= listener->setup.connections;
+    if (full && !listener->full && log_limited(&listener->limit))
+        log_warning("%s: %u connections are open, which is as many as --connections allows: others wait", listener->setup.scheme, listener->count);
+    listener->full = full;
+    loop_fd_events(listener->watch, full || listener->pause_accept ? 0 : EPOLLIN);
+}
+
+static void reap(void *argument) {
+    listener_t *listener = argument;
+    listener->reap = false;
+    for (connection_t *connection = listener->first, *next; connection; connection = next) {
+        next = connection->next;
+        if (!connection->gone)
+            continue;
+        *connection->link = next;
+        if (next)
+            next->link = connection->link;
+        listener->setup.closed(connection->own);
+        buf_fini(&connection->in);
+        buf_fini(&connection->out);
+        mem_free(connection);
+        listener->count--;
+    }
+    if (!listener->count) {
+        loop_remove(listener->sweep);
+        listener->sweep = NULL;
+    }
+    accept_more(listener);
+}
+
+/* Freed later: callers are still at work with it. */
+static void drop(connection_t *connection) {
+    if (connection->gone)
+        return;
+    connection->gone = true;
+    loop_undefer(connection->listener->setup.loop, on_turn, connection);
+    loop_remove(connection->watch);
+    close(connection->fd);
+    if (!connection->listener->reap)
+        loop_defer(connection->listener->setup.loop, reap, connection->listener);
+    connection->listener->reap = true;
+}
+
+/* ---- sending ---- */
+
+static void linger(connection_t *connection) {
+    shutdown(connection->fd, SHUT_WR);
+    connection->lingering = true;
+    connection->deadline = clock_monotonic() + LINGER;
+    if (connection->at_end)
+        drop(connection);
+}
+
+static void send_out(connection_t *connection) {
+    size_t done = 0;
+    while (done < connection->out.size) {
+        ssize_t sent = send(connection->fd, connection->out.data + done, connection->out.size - done, MSG_NOSIGNAL);
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent < 0 && errno != EAGAIN) {
+            drop(connection);
+            return;
+        }
+        if (sent < 0)
+            break;
+        done += (size_t) sent;
+    }
+    buf_consume(&connection->out, done);
+    if (connection->ending && !connection->lingering && !connection->out.size)
+        linger(connection);
+}
+
+void connection_put(connection_t *connection, const void *bytes, size_t size) {
+    if (connection->gone || connection->ending)
+        return;
+    buf_put(&connection->out, bytes, size);
+    send_out(connection);
+    watch_events(connection);
+}
+
+void connection_end(connection_t *connection) {
+    if (connection->gone || connection->ending)
+        return;
+    connection->ending = true;
+    connection->deadline = clock_monotonic() + FAREWELL;
+    buf_clear(&connection->in);
+    send_out(connection);
+    watch_events(connection);
+}
+
+/* ---- reading ---- */
+
+static bool may_offer(const connection_t *connection) {
+    return !connection->listener->paused && !connection->held && !connection->ending && !connection->gone;
+}
+
+/* Offers bytes; what is not used of them is in `in` afterwards. */
+static void offer(connection_t *connection, const char *data, size_t size) {
+    listener_t *listener = connection->listener;
+    bool own = data == (const char *) connection->in.data;
+    size_t used = 0;
+    connection->unseen = false;
+    while (may_offer(connection) && (used < size || connection->at_end)) {
+        size_t taken = listener->setup.data(connection->own, data + used, size - used, connection->at_end);
+        used += taken;
+        if (!connection->at_end || !taken)
+            break;
+    }
+    if (connection->ending || connection->gone)
+        return;
+    if (own) {
+        buf_consume(&connection->in, used);
+    } else if (used < size) {
+        buf_reserve(&connection->in, size - used + SLACK);
+        buf_put(&connection->in, data + used, size - used);
+    }
+    if (!may_offer(connection))
+        connection->unseen = connection->in.size > 0 || connection->at_end;
+    else if (connection->at_end)
+        connection_end(connection);
+    if (!connection->in.size && connection->in.capacity > READ_BYTES)
+        buf_fini(&connection->in);
+}
+
+static void offer_kept(connection_t *connection) {
+    buf_reserve(&connection->in, SLACK);
+    offer(connection, (const char *) connection->in.data, connection->in.size);
+}
+
+static void on_turn(void *argument) {
+    connection_t *connection = argument;
+    if (may_offer(connection) && connection->unseen)
+        offer_kept(connection);
+    watch_events(connection);
+}
+
+static void read_some(connection_t *connection) {
+    listener_t *listener = connection->listener;
+    ssize_t size = recv(connection->fd, listener->space, READ_BYTES, 0);
+    if (size < 0 && (errno == EINTR || errno == EAGAIN))
+        return;
+    if (connection->lingering) {
+        if (size <= 0)
+            drop(connection);
+        return;
+    }
+    if (size < 0) {
+        log_debug("%s: %s", connection->place, strerror(errno));
+        size = 0;
+    }
+    connection->heard = loop_now(listener->setup.loop);
+    connection->at_end = size == 0;
+    if (connection->in.size) {
+        buf_reserve(&connection->in, (size_t) size + SLACK);
+        buf_put(&connection->in, listener->space, (size_t) size);
+        offer_kept(connection);
+    } else {
+        offer(connection, (const char *) listener->space, (size_t) size);
+    }
+}
+
+static void on_connection(void *argument, uint32_t events) {
+    connection_t *connection = argument;
+    if (events & EPOLLOUT)
+        send_out(connection);
+    bool wanted = connection->lingering || (may_offer(connection) && !connection->at_end);
+    if (!connection->gone && wanted && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+        read_some(connection);
+    else if (!connection->gone && (events & EPOLLERR))
+        drop(connection); /* nobody is there to send to */
+    watch_events(connection);
+}
+
+void connection_pause(connection_t *connection) {
+    connection->held = true;
+    connection->unseen |= connection->in.size > 0;
+    watch_events(connection);
+}
+
+static void turn(connection_t *connection) {
+    connection->heard = loop_now(connection->listener->setup.loop);
+    if (!connection->gone)
+        loop_defer(connection->listener->setup.loop, on_turn, connection);
+}
+
+void connection_resume(connection_t *connection) {
+    if (!connection->held)
+        return;
+    connection->held = false;
+    connection->unseen |= connection->in.size > 0 || connection->at_end;
+    turn(connection);
+}
+
+void connection_limit(connection_t *connection, int64_t ns) {
+    if (!connection->ending)
+        connection->deadline = ns ? loop_now(connection->listener->setup.loop) + ns : 0;
+}
+
+const char *connection_place(const connection_t *connection) {
+    return connection->place;
+}
+
+/* ---- time ---- */
+
+static void sweep(void *argument) {
+    listener_t *listener = argument;
+    int64_t now = loop_now(listener->setup.loop);
+    for (connection_t *connection = listener->first, *next; connection; connection = next) {
+        next = connection->next;
+        bool late = connection->deadline && now >= connection->deadline;
+        if (connection->gone || (!connection->ending && (listener->paused || connection->held)))
+            continue; /* it is we who let it wait */
+        if (connection->lingering && late) {
+            drop(connection);
+        } else if (late || (listener->setup.idle && now - connection->heard >= listener->setup.idle)) {
+            log_debug("%s: nothing has come for too long: closed", connection->place);
+            if (connection->ending) {
+                drop(connection); /* it does not take what it asked for */
+                continue;
+            }
+            if (listener->setup.expired)
+                listener->setup.expired(connection->own);
+            connection->heard = now;
+            connection_end(connection);
+        }
+    }
+}
+
+/* ---- new ones ---- */
+
+static void on_more_files(void *argument) {
+    listener_t *listener = argument;
+    listener->pause_accept = NULL;
+    accept_more(listener);
+}
+
+static void add(listener_t *listener, int fd, const struct sockaddr_storage *peer) {
+    connection_t *connection = mem_zero(sizeof *connection);
+    char text[ADDRESS_TEXT];
+    int on = 1;
+    address_put(peer, text);
+    snprintf(connection->place, sizeof connection->place, "%s%s%s", listener->setup.scheme, *text ? " " : "", text);
+    connection->listener = listener;
+    connection->fd = fd;
+    connection->heard = loop_now(listener->setup.loop);
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on); /* a peer whose machine is gone is noticed some time */
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    connection->watch = loop_fd(listener->setup.loop, fd, EPOLLIN, on_connection, connection);
+    connection->next = listener->first;
+    connection->link = &listener->first;
+    if (listener->first)
+        listener->first->link = &connection->next;
+    listener->first = connection;
+    if (!listener->count++) {
+        int64_t idle = listener->setup.idle, often = idle && idle < 4 * NS_PER_S ? idle / 4 + 1 : NS_PER_S;
+        listener->sweep = loop_timer(listener->setup.loop, often, often, sweep, listener);
+    }
+    connection->own = listener->setup.opened(listener->setup.argument, connection);
+    watch_events(connection);
+}
+
+static void on_accept(void *argument, uint32_t events) {
+    listener_t *listener = argument;
+    for (int i = 0; i < ACCEPTS && listener->count < listener->setup.connections; i++) {
+        struct sockaddr_storage peer = {0};
+        socklen_t size = sizeof peer;
+        int fd = accept4(listener->setup.fd, (struct sockaddr *) &peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
+            if (log_limited(&listener->limit))
+                log_warning("%s: cannot take a connection: %s", listener->setup.scheme, strerror(errno));
+            listener->pause_accept = loop_timer(listener->setup.loop, SHORT_OF_FILES, 0, on_more_files, listener);
+        }
+        if (fd < 0 && (errno == ECONNABORTED || errno == EINTR))
+            continue;
+        if (fd < 0)
+            break;
+        add(listener, fd, &peer);
+    }
+    accept_more(listener);
+}
+
+listener_t *listener_new(const listener_setup_t *setup) {
+    listener_t *listener = mem_zero(sizeof *listener);
+    listener->setup = *setup;
+    listener->paused = true;
+    listener->paused_at = loop_now(setup->loop);
+    listener->space = mem_alloc(READ_BYTES + SLACK);
+    listener->watch = loop_fd(setup->loop, setup->fd, EPOLLIN, on_accept, listener);
+    return listener;
+}
+
+void listener_pause(listener_t *listener) {
+    if (listener->paused)
+        return;
+    listener->paused = true;
+    listener->paused_at = loop_now(listener->setup.loop);
+    for (connection_t *connection = listener->first; connection; connection = connection->next) {
+        connection->unseen |= connection->in.size > 0;
+        watch_events(connection);
+    }
+}
+
+void listener_resume(listener_t *listener) {
+    if (!listener->paused)
+        return;
+    listener->paused = false;
+    int64_t waited = loop_now(listener->setup.loop) - listener->paused_at;
+    for (connection_t *connection = listener->first; connection; connection = connection->next) {
+        if (connection->deadline)
+            connection->deadline += waited;
+        turn(connection);
+    }
+}
+
+unsigned listener_connections(const listener_t *listener) {
+    return listener->count;
+}
+
+void listener_free(listener_t *listener) {
+    if (!listener)
+        return;
+    loop_remove(listener->watch);
+    loop_remove(listener->sweep);
+    loop_remove(listener->pause_accept);
+    for (connection_t *connection = listener->first; connection; connection = connection->next)
+        drop(connection);
+    loop_undefer(listener->setup.loop, reap, listener);
+    while (listener->first) {
+        connection_t *connection = listener->first;
+        listener->first = connection->next;
+        listener->setup.closed(connection->own);
+        buf_fini(&connection->in);
+        buf_fini(&connection->out);
+        mem_free(connection);
+    }
+    close(listener->setup.fd);
+    mem_free(listener->space);
+    mem_free(listener);
+}

@@ -1,0 +1,49 @@
+#ifndef INGEST_LISTEN_H
+#define INGEST_LISTEN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "address.h"
+#include "net/loop.h"
+
+/* A listening socket and its connections. Backpressure is not reading: the peer's sends wait. */
+typedef struct listener listener_t;
+typedef struct connection connection_t;
+
+typedef struct listener_setup {
+    loop_t *loop;
+    int fd;                        /* the listener's from now on */
+    const char *scheme;            /* "tcp", for places; static */
+    unsigned connections;          /* open at once at most; others wait in the kernel's queue */
+    int64_t idle;                  /* ns: a connection on which nothing comes for so long is ended; 0: never */
+    /* What a new connection is to its protocol. */
+    void *(*opened)(void *argument, connection_t *connection);
+    /* Uses bytes from the front and returns how many. What it leaves is kept, and it is called again when there is more behind it, after
+     * listener_resume or connection_resume, or with at_end when no more will come (until it has used all, or uses nothing). It leaves
+     * no more than a bounded number of bytes while it is not paused. */
+    size_t (*data)(void *own, const char *data, size_t size, bool at_end);
+    void (*expired)(void *own);    /* idle, or beyond connection_limit: may say so with connection_put. May be NULL */
+    void (*closed)(void *own);     /* the last call: frees own */
+    void *argument;
+} listener_setup_t;
+
+listener_t *listener_new(const listener_setup_t *setup);             /* paused */
+void listener_pause(listener_t *listener);            /* legal inside data */
+void listener_resume(listener_t *listener);
+void listener_free(listener_t *listener);             /* ends all connections; NULL is legal */
+unsigned listener_connections(const listener_t *listener);
+
+/* "tcp 127.0.0.1:40000"; lives as long as the connection. */
+const char *connection_place(const connection_t *connection);
+void connection_pause(connection_t *connection);      /* this one alone is not read */
+void connection_resume(connection_t *connection);
+/* Sends, as fast as the peer takes it; while it takes nothing, it is not read either. */
+void connection_put(connection_t *connection, const void *bytes, size_t size);
+/* No more is read; when all that was put is sent, it is closed. Legal inside data. */
+void connection_end(connection_t *connection);
+/* However many bytes come meanwhile, the peer has so long until this is called again; 0: for ever. */
+void connection_limit(connection_t *connection, int64_t ns);
+
+#endif

@@ -1,0 +1,90 @@
+/* Addresses of MQTT servers. */
+#include "mqtt_url.h"
+
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/text.h"
+
+static int hex(char c) {
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* Percent-decoded; NULL when that gives a NUL. */
+static char *decode(text_t text) {
+    char *out = mem_zero(text.size + 1), *to = out;
+    for (size_t i = 0; i < text.size; i++) {
+        int value = (unsigned char) text.data[i];
+        if (value == '%' && i + 2 < text.size && hex(text.data[i + 1]) >= 0 && hex(text.data[i + 2]) >= 0) {
+            value = hex(text.data[i + 1]) * 16 + hex(text.data[i + 2]);
+            i += 2;
+        }
+        if (!value) {
+            mem_free(out);
+            return NULL;
+        }
+        *to++ = (char) value;
+    }
+    return out;
+}
+
+static int read_host(mqtt_url_t *url, text_t text, err_t *err) {
+    text_t host = text, port = {0};
+    int64_t number = url->tls ? 8883 : 1883;
+    const char *colon = text.size ? memrchr(text.data, ':', text.size) : NULL;
+    const char *bracket = text.size && text.data[0] == '[' ? memchr(text.data, ']', text.size) : NULL;
+    if (bracket)
+        colon = bracket + 1 < text.data + text.size && bracket[1] == ':' ? bracket + 1 : NULL;
+    if (colon) {
+        host = text_make(text.data, (size_t) (colon - text.data));
+        port = text_make(colon + 1, (size_t) (text.data + text.size - colon - 1));
+    }
+    if (bracket)
+        host = text_make(text.data + 1, (size_t) (bracket - text.data - 1));
+    err_t unused;
+    if (!host.size || (colon && (text_to_int(port, &number, &unused) || number < 1 || number > 65535)))
+        return err_set(err, "an address of MQTT looks like mqtt://host:1883/topic/#, its port is from 1 to 65535");
+    for (size_t i = 0; i < host.size; i++) {
+        if ((unsigned char) host.data[i] <= ' ' || strchr("/@\\\"<>^`{|}%", host.data[i]))
+            return err_set(err, "an address of MQTT looks like mqtt://host:1883/topic/#: the host's name has a character that none has");
+    }
+    url->host = mem_text_n(host.data, host.size);
+    url->port = (unsigned) number;
+    return 0;
+}
+
+int mqtt_url_read(mqtt_url_t *url, bool tls, const char *rest, err_t *err) {
+    if (strncmp(rest, "//", 2) != 0)
+        return err_set(err, "an address of MQTT looks like mqtt://host:1883/topic/#");
+    rest += 2;
+    size_t size = strcspn(rest, "/#");
+    const char *at = memrchr(rest, '@', size), *host = at ? at + 1 : rest;
+    mqtt_url_t made = {.tls = tls};
+    if (at) {
+        text_t both = text_make(rest, (size_t) (at - rest)), user;
+        text_split(&both, ':', &user);
+        made.user = decode(user);
+        made.password = both.data ? decode(both) : NULL;
+        if (!made.user || (both.data && !made.password)) {
+            mqtt_url_fini(&made);
+            return err_set(err, "the user or password in the address has a NUL");
+        }
+    }
+    made.topic = decode(text_of(rest[size] == '/' ? rest + size + 1 : rest + size));
+    if (!made.topic || read_host(&made, text_make(host, (size_t) (rest + size - host)), err)) {
+        if (!made.topic)
+            err_set(err, "the topic in the address has a NUL");
+        mqtt_url_fini(&made);
+        return -1;
+    }
+    *url = made;
+    return 0;
+}
+
+void mqtt_url_fini(mqtt_url_t *url) {
+    mem_free(url->user);
+    mem_free(url->password);
+    mem_free(url->host);
+    mem_free(url->topic);
+    *url = (mqtt_url_t){0};
+}

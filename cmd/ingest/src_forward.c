@@ -1,0 +1,351 @@
+/* Source "forward:": listens for Fluentd, Fluent Bit and whoever else speaks their Forward protocol. A chunk that is to be acknowledged is so when the
+ * log has it. */
+#include <stdio.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "data/fields.h"
+#include "data/pack.h"
+#include "forward.h"
+#include "listen.h"
+#include "source.h"
+#include "text_server.h"
+
+#define PORT 24224
+
+typedef struct forward_settings {
+    char *shared_key, *tag_field;
+    int64_t connections, idle;
+    uint64_t chunk_limit;
+} forward_settings_t;
+
+#define AT(field) offsetof(forward_settings_t, field)
+static const option_t options[] = {
+    {"shared-key", OPTION_SECRET, AT(shared_key), NULL, "SECRET", "what peers must prove to know"},
+    {"tag-field", OPTION_TEXT, AT(tag_field), "tag", "NAME", "the field that takes an event's tag; empty: none"},
+    {"chunk-limit", OPTION_SIZE, AT(chunk_limit), "16MiB", "SIZE", "largest message, and largest chunk when it is decompressed", 1024, 1 << 30},
+    {"connections", OPTION_INT, AT(connections), "256", "N", TEXT_SERVER_CONNECTIONS},
+    {"idle", OPTION_DURATION, AT(idle), "0", "DURATION", TEXT_SERVER_IDLE},
+    {0},
+};
+
+typedef struct forward_source forward_source_t;
+
+typedef struct forward_peer {
+    forward_source_t *self;
+    connection_t *connection;
+    uint8_t nonce[FORWARD_NONCE];
+    bool greeted;                  /* knows the shared key, or needs not to */
+    bool over;                     /* ended by us */
+    bool loaded;                   /* a message is being taken: its entries are here until all are */
+    buf_t entries;
+    size_t at;
+    uint64_t number;               /* of entries on this connection */
+} forward_peer_t;
+
+/* A chunk between its last event and the disk. */
+typedef struct chunk {
+    struct chunk *next;
+    forward_peer_t *peer;          /* NULL: has gone */
+    uint64_t number;               /* of its last event */
+    size_t size;
+    char id[];
+} chunk_t;
+
+struct forward_source {
+    source_t source;
+    source_setup_t setup;
+    const forward_settings_t *settings;
+    listener_t *listener;
+    char hostname[256];
+    uint64_t run, taken;           /* tells our positions from those of earlier runs; events in this one */
+    chunk_t *first, **last;
+    buf_t tag, out;                /* the tag, packed; scratch */
+    fields_t fields;
+    log_limit_t limit;
+};
+
+/* ---- acknowledgements ---- */
+
+static void acknowledge(forward_source_t *self, forward_peer_t *peer, text_t id) {
+    buf_clear(&self->out);
+    forward_put_ack(&self->out, id);
+    connection_put(peer->connection, self->out.data, self->out.size);
+}
+
+static void acknowledge_later(forward_source_t *self, forward_peer_t *peer, text_t id) {
+    chunk_t *chunk = mem_zero(sizeof *chunk + id.size);
+    chunk->peer = peer;
+    chunk->number = self->taken;
+    chunk->size = id.size;
+    memcpy(chunk->id, id.data, id.size);
+    *self->last = chunk;
+    self->last = &chunk->next;
+}
+
+/* Those whose events are all among the first `number`. */
+static void settle(forward_source_t *self, uint64_t number) {
+    while (self->first && self->first->number <= number) {
+        chunk_t *chunk = self->first;
+        self->first = chunk->next;
+        if (!self->first)
+            self->last = &self->first;
+        if (chunk->peer)
+            acknowledge(self, chunk->peer, text_make(chunk->id, chunk->size));
+        mem_free(chunk);
+    }
+}
+
+/* ---- messages ---- */
+
+static void dismiss(forward_peer_t *peer, const char *why) {
+    if (log_limited(&peer->self->limit))
+        log_warning("%s: %s: the connection is closed", connection_place(peer->connection), why);
+    peer->over = true;
+    connection_end(peer->connection);
+}
+
+static void bad(forward_peer_t *peer, text_t record, const char *reason) {
+    char place[ADDRESS_TEXT + 40];
+    snprintf(place, sizeof place, "%s:%llu", connection_place(peer->connection), (unsigned long long) peer->number);
+    source_bad(peer->self->setup.host, text_make(record.data, record.size < 1024 ? record.size : 1024), place, reason);
+}
+
+static void take_entry(forward_source_t *self, const forward_entry_t *entry) {
+    frame_builder_t *builder = source_begin(self->setup.host);
+    if (self->tag.size) {
+        fields_clear(&self->fields);
+        fields_put_map(&self->fields, (value_t){.type = VALUE_MAP, .size = (uint32_t) entry->record.size, .packed = (const uint8_t *) entry->record.data});
+        fields_put(&self->fields, text_of(self->settings->tag_field), self->tag.data, (uint32_t) self->tag.size);
+        fields_pack(&self->fields, &builder->body);
+    } else {
+        buf_put(&builder->body, entry->record.data, entry->record.size);
+    }
+    self->taken++; /* before: a frame, and with it the position, may be cut now */
+    source_commit_at(self->setup.host, entry->time);
+}
+
+/* False: no more room. */
+static bool take_entries(forward_peer_t *peer, text_t tag) {
+    forward_source_t *self = peer->self;
+    text_t entries = text_make((const char *) peer->entries.data, peer->entries.size);
+    buf_clear(&self->tag);
+    if (*self->settings->tag_field)
+        pack_string(&self->tag, tag.data, tag.size);
+    while (peer->at < entries.size) {
+        forward_entry_t entry;
+        const char *reason;
+        size_t start = peer->at;
+        if (!source_room(self->setup.host))
+            return false;
+        peer->number++;
+        int found = forward_next(entries, &peer->at, &entry, &reason);
+        if (found > 0 && entry.record.size <= self->setup.format_settings->record_limit) {
+            take_entry(self, &entry);
+            continue;
+        }
+        if (found < 0)
+            peer->at = entries.size;
+        bad(peer, text_make(entries.data + start, peer->at - start), found > 0 ? "longer than --max-record" : reason);
+    }
+    return true;
+}
+
+/* A whole message. False: no more room; it comes again. */
+static bool take_message(forward_peer_t *peer, const char *data, size_t size) {
+    forward_source_t *self = peer->self;
+    forward_message_t message;
+    err_t err;
+    if (forward_read(&message, data, size, (size_t) self->settings->chunk_limit, peer->loaded ? NULL : &peer->entries, &err)) {
+        peer->number++;
+        bad(peer, text_make(data, size), err.text);
+        dismiss(peer, err.text);
+        return true;
+    }
+    source_healthy(self->setup.host);
+    peer->loaded = true;
+    if (!take_entries(peer, message.tag))
+        return false;
+    peer->loaded = false;
+    peer->at = 0;
+    buf_clear(&peer->entries);
+    if (peer->entries.capacity > 1024 * 1024)
+        buf_fini(&peer->entries);
+    if (!message.chunk.size)
+        return true;
+    acknowledge_later(self, peer, message.chunk);
+    if (!source_keeps_position(self->setup.host))
+        settle(self, self->taken);
+    else
+        source_moved(self->setup.host); /* a chunk of bad entries alone has a position, too */
+    return true;
+}
+
+static void greet(forward_peer_t *peer, const char *data, size_t size) {
+    forward_source_t *self = peer->self;
+    err_t err;
+    buf_clear(&self->out);
+    int rc = forward_read_ping(data, size, peer->nonce, self->settings->shared_key, self->hostname, &self->out, &err);
+    connection_put(peer->connection, self->out.data, self->out.size);
+    if (rc)
+        dismiss(peer, err.text);
+    peer->greeted = rc == 0;
+}
+
+static size_t on_data(void *own, const char *data, size_t size, bool at_end) {
+    forward_peer_t *peer = own;
+    size_t used = 0, limit = peer->greeted ? (size_t) peer->self->settings->chunk_limit : 4096;
+    while (used < size && !peer->over && source_room(peer->self->setup.host)) {
+        int64_t whole = forward_size(data + used, size - used);
+        if (whole < 0)
+            dismiss(peer, "what comes is not the Forward protocol");
+        else if (whole > (int64_t) limit || (whole == 0 && size - used > limit))
+            dismiss(peer, "a message is malformed, or larger than --chunk-limit");
+        if (whole <= 0 || peer->over)
+            break;
+        if (!peer->greeted)
+            greet(peer, data + used, (size_t) whole);
+        else if (!take_message(peer, data + used, (size_t) whole))
+            break;
+        used += (size_t) whole;
+        limit = (size_t) peer->self->settings->chunk_limit;
+    }
+    return peer->over ? size : used;
+}
+
+static void *on_opened(void *argument, connection_t *connection) {
+    forward_source_t *self = argument;
+    forward_peer_t *peer = mem_zero(sizeof *peer);
+    peer->self = self;
+    peer->connection = connection;
+    peer->greeted = !self->settings->shared_key;
+    if (!peer->greeted) {
+        ASSERT(getrandom(peer->nonce, sizeof peer->nonce, 0) == sizeof peer->nonce);
+        buf_clear(&self->out);
+        forward_put_hello(&self->out, peer->nonce);
+        connection_put(connection, self->out.data, self->out.size);
+    }
+    return peer;
+}
+
+static void on_closed(void *own) {
+    forward_peer_t *peer = own;
+    for (chunk_t *chunk = peer->self->first; chunk; chunk = chunk->next)
+        if (chunk->peer == peer)
+            chunk->peer = NULL;
+    buf_fini(&peer->entries);
+    mem_free(peer);
+}
+
+/* ---- the source ---- */
+
+static int forward_start(source_t *source, err_t *err) {
+    forward_source_t *self = (forward_source_t *) source;
+    address_t address;
+    char text[ADDRESS_TEXT];
+    int fd = address_read(&address, self->setup.rest, PORT, err) ? -1 : address_listen(&address, SOCK_STREAM, err);
+    if (fd < 0)
+        return -1;
+    address_of(fd, text);
+    log_info("listening on forward://%s", text);
+    self->listener = listener_new(&(listener_setup_t){
+        .loop = self->setup.loop,
+        .fd = fd,
+        .scheme = "forward",
+        .connections = (unsigned) self->settings->connections,
+        .idle = self->settings->idle,
+        .opened = on_opened,
+        .data = on_data,
+        .closed = on_closed,
+        .argument = self,
+    });
+    listener_resume(self->listener);
+    return 0;
+}
+
+static void forward_pause(source_t *source) {
+    listener_pause(((forward_source_t *) source)->listener);
+}
+
+static void forward_resume(source_t *source) {
+    listener_resume(((forward_source_t *) source)->listener);
+}
+
+static void forward_position(const source_t *source, buf_t *out) {
+    const forward_source_t *self = (const forward_source_t *) source;
+    pack_map(out, 2);
+    pack_text(out, "run");
+    pack_uint(out, self->run);
+    pack_text(out, "records");
+    pack_uint(out, self->taken);
+}
+
+static void forward_acknowledge(source_t *source, const uint8_t *position, size_t size) {
+    forward_source_t *self = (forward_source_t *) source;
+    value_t run, records;
+    if (pack_map_get(position, size, text_of("run"), &run) && run.unsigned_integer == self->run &&
+        pack_map_get(position, size, text_of("records"), &records))
+        settle(self, records.unsigned_integer);
+}
+
+static void forward_free(source_t *source) {
+    forward_source_t *self = (forward_source_t *) source;
+    listener_free(self->listener);
+    while (self->first) {
+        chunk_t *chunk = self->first;
+        self->first = chunk->next;
+        mem_free(chunk);
+    }
+    fields_fini(&self->fields);
+    buf_fini(&self->tag);
+    buf_fini(&self->out);
+    mem_free(self);
+}
+
+static const source_class_t class = {
+    .start = forward_start,
+    .pause = forward_pause,
+    .resume = forward_resume,
+    .position = forward_position,
+    .acknowledge = forward_acknowledge,
+    .free = forward_free,
+};
+
+static int forward_check(const source_setup_t *setup, err_t *err) {
+    const forward_settings_t *settings = setup->settings;
+    address_t address;
+    if (setup->format)
+        return err_set(err, "--format is of no use with forward: its messages have a form of their own");
+    if (settings->shared_key && !*settings->shared_key)
+        return err_set(err, "--shared-key is empty");
+    return address_check(&address, setup->url, setup->rest, PORT, false, err);
+}
+
+static int forward_open(source_t **source, const source_setup_t *setup, err_t *err) {
+    forward_source_t *self = mem_zero(sizeof *self);
+    self->source.class = &class;
+    self->setup = *setup;
+    self->settings = setup->settings;
+    self->run = (uint64_t) clock_now();
+    self->last = &self->first;
+    if (gethostname(self->hostname, sizeof self->hostname - 1))
+        snprintf(self->hostname, sizeof self->hostname, "localhost");
+    *source = &self->source;
+    return 0;
+}
+
+const source_driver_t source_forward = {
+    .name = "forward",
+    .schemes = {"forward"},
+    .types = {{"forward"}},
+    .usage = "forward://HOST:PORT",
+    .help = "listens for Fluentd, Fluent Bit and others that speak their Forward protocol",
+    .options = options,
+    .settings_size = sizeof(forward_settings_t),
+    .query = true,
+    .check = forward_check,
+    .open = forward_open,
+};

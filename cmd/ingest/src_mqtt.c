@@ -1,0 +1,527 @@
+/* Source "mqtt:", "mqtts:": messages of an MQTT server. Here are the options, what becomes of a payload, and the position; the session is in mqtt.c. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "data/json.h"
+#include "data/pack.h"
+#include "mqtt.h"
+#include "mqtt_url.h"
+#include "source.h"
+
+#define FIELDS_MAX 64
+
+typedef struct mqtt_settings {
+    option_list_t topics;
+    int64_t qos;
+    int protocol;
+    char *client_id;
+    char *topic_field, *topic_fields, *retained_field;
+    bool retained;
+    char *user, *password;
+    int64_t keepalive, session_expiry, connect_timeout, retry_min, retry_max;
+    char *tls_ca, *tls_cert, *tls_key;
+} mqtt_settings_t;
+
+#define AT(field) offsetof(mqtt_settings_t, field)
+static const option_t options[] = {
+    {"topic", OPTION_LIST, AT(topics), NULL, "FILTER", "a topic besides the URL's; + and # stand for one and all further levels"},
+    {"qos", OPTION_INT, AT(qos), "1", "0|1|2", "quality of service asked for", 0, 2},
+    {"protocol", OPTION_CHOICE, AT(protocol), "3.1.1", "3.1.1|5", "version of MQTT"},
+    {"client-id", OPTION_TEXT, AT(client_id), NULL, "NAME", "the session's name on the server; default: made up, and kept with --state"},
+    {"topic-field", OPTION_TEXT, AT(topic_field), NULL, "NAME", "the field that gets the message's topic"},
+    {"topic-fields", OPTION_TEXT, AT(topic_fields), NULL, "NAME,...", "fields that get the topic's levels, from the first on; - for none"},
+    {"retained", OPTION_BOOL, AT(retained), "yes", NULL, "take messages that the server kept from before the subscription"},
+    {"retained-field", OPTION_TEXT, AT(retained_field), NULL, "NAME", "the field that tells whether the message was such a one"},
+    {"user", OPTION_TEXT, AT(user), NULL, "NAME", "user name, instead of the URL's"},
+    {"password", OPTION_SECRET, AT(password), NULL, "SECRET", "password; better in --settings than on the command line"},
+    {"keepalive", OPTION_DURATION, AT(keepalive), "60s", "DURATION", "longest silence before the connection is tested; 0: never", 0, 65535 * NS_PER_S},
+    {"session-expiry", OPTION_DURATION, AT(session_expiry), "7d", "DURATION", "with --protocol 5: how long the server keeps the session of one who is away",
+     NS_PER_S, INT64_C(36500) * 86400 * NS_PER_S},
+    {"connect-timeout", OPTION_DURATION, AT(connect_timeout), "10s", "DURATION", "for name look-up, connection and TLS", NS_PER_MS, 3600 * NS_PER_S},
+    {"retry-min", OPTION_DURATION, AT(retry_min), "1s", "DURATION", "wait after a first failure; doubled with each further one", NS_PER_MS, 3600 * NS_PER_S},
+    {"retry-max", OPTION_DURATION, AT(retry_max), "1m", "DURATION", "longest wait between attempts", NS_PER_MS, 86400 * NS_PER_S},
+    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's"},
+    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one"},
+    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key"},
+    {0},
+};
+
+typedef struct mqtt_source {
+    source_t source;
+    source_setup_t setup;
+    const mqtt_settings_t *settings;
+    mqtt_url_t url;
+    char *place;                   /* "mqtt://host:port" */
+    char *client;
+    const char **filters;
+    size_t filter_count;
+    mqtt_t *mqtt;
+    bool json;
+    decoder_t *decoder;
+    bool paused, restored, waiting;       /* waiting: for our name to be durable, before the server hears it */
+    /* the message under way */
+    bool delivering;
+    uint16_t id;
+    text_t text;                   /* what is decoded: its payload, or `lines` */
+    buf_t lines, topic;
+    size_t at;
+    uint64_t first;                /* source_records before it */
+    tag_t tag;
+    buf_t packed;
+    /* A message of which some records were handed over, and which the server will send again: it was never acknowledged. id 0: none. */
+    uint16_t partial_id;
+    uint64_t partial_records;
+} mqtt_source_t;
+
+/* The topic's parts and the flag as fields. */
+
+static void put_pair_text(tag_t *tag, const char *name, size_t name_size, text_t value) {
+    pack_string(&tag->pairs, name, name_size);
+    pack_string(&tag->pairs, value.data, value.size);
+    tag->count++;
+}
+
+static void make_tag(mqtt_source_t *self, const mqtt_packet_t *packet) {
+    const mqtt_settings_t *settings = self->settings;
+    tag_t *tag = &self->tag;
+    buf_clear(&tag->pairs);
+    tag->count = 0;
+    if (settings->topic_field)
+        put_pair_text(tag, settings->topic_field, strlen(settings->topic_field), packet->topic);
+    if (settings->topic_fields) {
+        text_t names = text_of(settings->topic_fields), levels = packet->topic, name, level;
+        while (text_split(&names, ',', &name) && text_split(&levels, '/', &level)) {
+            if (name.size && !text_is(name, "-"))
+                put_pair_text(tag, name.data, name.size, level);
+        }
+    }
+    if (settings->retained_field) {
+        pack_text(&tag->pairs, settings->retained_field);
+        pack_bool(&tag->pairs, packet->retained);
+        tag->count++;
+    }
+}
+
+/* Payloads. */
+
+static void put_line(buf_t *out, value_t value) {
+    if (value.type != VALUE_MAP)
+        buf_put_text(out, "{\"value\":");
+    json_put_value(out, value);
+    buf_put_text(out, value.type != VALUE_MAP ? "}\n" : "\n");
+}
+
+/* JSON of any layout becomes lines: an object is an event, an array one for each element, and what is no object is the field `value`. */
+static int json_to_lines(mqtt_source_t *self, text_t payload, err_t *err) {
+    buf_clear(&self->packed);
+    buf_clear(&self->lines);
+    ssize_t used = json_read_value(payload, &self->packed, err);
+    if (used < 0)
+        return -1;
+    if (text_trim(text_make(payload.data + used, payload.size - (size_t) used)).size)
+        return err_set(err, "more text after the JSON value, at byte %zd; for other payloads there is --format", used + 1);
+    pack_cursor_t cursor = pack_cursor(self->packed.data, self->packed.size);
+    value_t value, item;
+    uint32_t count;
+    ASSERT(pack_read_value(&cursor, &value));
+    if (value.type != VALUE_ARRAY) {
+        put_line(&self->lines, value);
+        return 0;
+    }
+    cursor = pack_cursor(value.packed, value.size);
+    ASSERT(pack_read_array(&cursor, &count));
+    for (uint32_t i = 0; i < count; i++) {
+        ASSERT(pack_read_value(&cursor, &item));
+        put_line(&self->lines, item);
+    }
+    return 0;
+}
+
+static text_t lines_of(mqtt_source_t *self) {
+    return text_make((const char *) self->lines.data, self->lines.size);
+}
+
+/* False: the payload cannot be used. */
+static bool choose_text(mqtt_source_t *self, const mqtt_packet_t *packet) {
+    text_t payload = packet->payload;
+    err_t err;
+    if (!payload.size && self->tag.count) {
+        buf_clear(&self->lines);
+        buf_put_text(&self->lines, "{}\n");
+        self->text = self->json ? lines_of(self) : payload;
+        return true;
+    }
+    self->text = payload;
+    if (!self->json || !payload.size || (payload.data[0] == '{' && !memchr(payload.data, '\n', payload.size)))
+        return true;
+    if (json_to_lines(self, payload, &err)) {
+        source_bad(self->setup.host, payload, buf_text(&self->topic), err.text);
+        return false;
+    }
+    self->text = lines_of(self);
+    return true;
+}
+
+static void name_place(mqtt_source_t *self, const mqtt_packet_t *packet) {
+    buf_clear(&self->topic);
+    text_put_visible(&self->topic, packet->topic, 200);
+}
+
+static bool on_message(void *argument, const mqtt_packet_t *packet) {
+    mqtt_source_t *self = argument;
+    source_host_t *host = self->setup.host;
+    if (!self->delivering) {
+        name_place(self, packet);
+        make_tag(self, packet);
+        self->id = packet->id;
+        self->at = 0;
+        self->first = source_records(host);
+        bool again = packet->id && packet->id == self->partial_id;
+        if (choose_text(self, packet) && self->text.size) {
+            self->delivering = true;
+            decoder_reset(self->decoder);
+            self->decoder->records = 0;
+            source_skip(host, again ? self->partial_records : 0);
+            source_tag(host, &self->tag);
+        }
+        if (again)
+            self->partial_id = 0;
+    }
+    while (self->delivering && self->at < self->text.size && !self->paused) {
+        size_t used = source_decode(host, self->decoder, self->text.data + self->at, self->text.size - self->at, true, buf_text(&self->topic));
+        self->at += used;
+        if (!used && !self->paused)
+            break;
+    }
+    if (self->delivering && self->paused && self->at < self->text.size)
+        return false;
+    self->delivering = false;
+    source_skip(host, 0);
+    source_tag(host, NULL);
+    source_healthy(host);
+    return true;
+}
+
+static void on_unusable(void *argument, const mqtt_packet_t *packet, const char *reason) {
+    mqtt_source_t *self = argument;
+    name_place(self, packet);
+    source_bad(self->setup.host, text_make(packet->payload.data, packet->payload.size < 1024 ? packet->payload.size : 1024), buf_text(&self->topic), reason);
+}
+
+static void on_moved(void *argument) {
+    source_moved(((mqtt_source_t *) argument)->setup.host);
+}
+
+static void on_up(void *argument) {
+    source_healthy(((mqtt_source_t *) argument)->setup.host);
+}
+
+/* What was begun will come again, when it has an identifier. */
+static void on_down(void *argument, const char *reason) {
+    mqtt_source_t *self = argument;
+    if (self->delivering) {
+        self->delivering = false;
+        self->partial_id = self->id;
+        self->partial_records = source_records(self->setup.host) - self->first;
+        source_skip(self->setup.host, 0);
+        source_tag(self->setup.host, NULL);
+    }
+    source_unhealthy(self->setup.host, "%s: %s; trying again", self->place, reason);
+}
+
+static void on_forgotten(void *argument) {
+    ((mqtt_source_t *) argument)->partial_id = 0;
+}
+
+/* The source. */
+
+/* A new name is known to the server only when it is safe here: otherwise a session could be left behind there, and collect messages for nobody. */
+static int mqtt_source_start(source_t *source, err_t *err) {
+    mqtt_source_t *self = (mqtt_source_t *) source;
+    bool keeps = source_keeps_position(self->setup.host);
+    if (!keeps)
+        mqtt_durable(self->mqtt, UINT64_MAX);
+    source_moved(self->setup.host);
+    self->waiting = keeps && !self->restored;
+    if (!self->waiting)
+        mqtt_start(self->mqtt);
+    return 0;
+}
+
+static void mqtt_source_pause(source_t *source) {
+    mqtt_source_t *self = (mqtt_source_t *) source;
+    self->paused = true;
+    mqtt_pause(self->mqtt);
+}
+
+static void mqtt_source_resume(source_t *source) {
+    mqtt_source_t *self = (mqtt_source_t *) source;
+    self->paused = false;
+    mqtt_resume(self->mqtt);
+}
+
+static void mqtt_source_position(const source_t *source, buf_t *out) {
+    const mqtt_source_t *self = (const mqtt_source_t *) source;
+    bool delivering = self->delivering && self->id;
+    pack_map(out, MQTT_STATE_ENTRIES + 4);
+    pack_text(out, "server");
+    pack_text(out, self->place);
+    pack_text(out, "client");
+    pack_text(out, self->client);
+    mqtt_pack_state(self->mqtt, out);
+    pack_text(out, "id");
+    pack_uint(out, delivering ? self->id : self->partial_id);
+    pack_text(out, "records");
+    pack_uint(out, delivering ? source_records(self->setup.host) - self->first : self->partial_records);
+}
+
+static bool stored_text(const uint8_t *position, size_t size, const char *name, text_t *text) {
+    value_t value;
+    if (!pack_map_get(position, size, text_of(name), &value) || value.type != VALUE_STRING)
+        return false;
+    *text = text_make(value.text, value.size);
+    return true;
+}
+
+static int mqtt_source_restore(source_t *source, const uint8_t *position, size_t size, err_t *err) {
+    mqtt_source_t *self = (mqtt_source_t *) source;
+    text_t server, client;
+    value_t id, records;
+    if (!stored_text(position, size, "server", &server) || !stored_text(position, size, "client", &client) || !client.size || client.size > 65535 ||
+        !pack_map_get(position, size, text_of("id"), &id) || !pack_map_get(position, size, text_of("records"), &records) ||
+        id.type != VALUE_INT || id.integer < 0 || id.integer > 65535 || records.type != VALUE_INT || records.integer < 0)
+        return err_set(err, "the stored position is none of an MQTT server");
+    if (!text_is(server, self->place))
+        return err_set(err, "it was made for %.*s", (int) (server.size < 200 ? server.size : 200), server.data);
+    if (self->settings->client_id && !text_is(client, self->settings->client_id))
+        return err_set(err, "it was made for the client id %.*s", (int) (client.size < 200 ? client.size : 200), client.data);
+    if (mqtt_restore(self->mqtt, position, size, err))
+        return -1;
+    size_t room = strlen(self->client);
+    if (!self->settings->client_id && client.size != room)
+        return err_set(err, "the stored position has another kind of client id: give it by --client-id");
+    memcpy(self->client, client.data, client.size); /* in place: the session has it already */
+    self->partial_id = (uint16_t) id.integer;
+    self->partial_records = records.unsigned_integer;
+    self->restored = true;
+    return 0;
+}
+
+static void mqtt_source_acknowledge(source_t *source, const uint8_t *position, size_t size) {
+    mqtt_source_t *self = (mqtt_source_t *) source;
+    value_t step;
+    if (pack_map_get(position, size, text_of("step"), &step) && step.type == VALUE_INT)
+        mqtt_durable(self->mqtt, step.unsigned_integer);
+    if (self->waiting) {
+        self->waiting = false;
+        mqtt_start(self->mqtt);
+    }
+}
+
+static void mqtt_source_free(source_t *source) {
+    mqtt_source_t *self = (mqtt_source_t *) source;
+    mqtt_free(self->mqtt);
+    decoder_free(self->decoder);
+    buf_fini(&self->lines);
+    buf_fini(&self->topic);
+    buf_fini(&self->packed);
+    buf_fini(&self->tag.pairs);
+    mqtt_url_fini(&self->url);
+    mem_free(self->filters);
+    mem_free(self->client);
+    mem_free(self->place);
+    mem_free(self);
+}
+
+static const source_class_t class = {
+    .start = mqtt_source_start,
+    .pause = mqtt_source_pause,
+    .resume = mqtt_source_resume,
+    .position = mqtt_source_position,
+    .restore = mqtt_source_restore,
+    .acknowledge = mqtt_source_acknowledge,
+    .free = mqtt_source_free,
+};
+
+static bool is_tls(const source_setup_t *setup) {
+    return strncasecmp(setup->url, "mqtts:", 6) == 0;
+}
+
+static int check_fields(const mqtt_settings_t *settings, err_t *err) {
+    text_t names = text_of(settings->topic_fields ? settings->topic_fields : ""), name;
+    size_t count = 0;
+    buf_t seen = {0};
+    int result = 0;
+    buf_put_byte(&seen, ',');
+    while (!result && text_split(&names, ',', &name)) {
+        char *item = mem_format(",%.*s,", (int) name.size, name.data);
+        bool is_name = name.size && !text_is(name, "-");
+        if (++count > FIELDS_MAX)
+            result = err_set(err, "--topic-fields: at most %d names", FIELDS_MAX);
+        else if (is_name && strstr(buf_text(&seen), item))
+            result = err_set(err, "--topic-fields: %.*s is there twice", (int) name.size, name.data);
+        if (is_name)
+            buf_put_text(&seen, item + 1);
+        mem_free(item);
+    }
+    const char *others[] = {settings->topic_field, settings->retained_field};
+    for (int i = 0; i < 2 && !result; i++) {
+        char *item = mem_format(",%s,", others[i] ? others[i] : "");
+        if (others[i] && !*others[i])
+            result = err_set(err, "--%s is empty", i ? "retained-field" : "topic-field");
+        else if (others[i] && strstr(buf_text(&seen), item))
+            result = err_set(err, "--%s: another field has the name %s already", i ? "retained-field" : "topic-field", others[i]);
+        if (others[i])
+            buf_put_text(&seen, item + 1);
+        mem_free(item);
+    }
+    buf_fini(&seen);
+    return result;
+}
+
+static int check_login(const mqtt_settings_t *settings, const mqtt_url_t *url, err_t *err) {
+    const char *user = settings->user ? settings->user : url->user, *password = settings->password ? settings->password : url->password;
+    if (password && !user && settings->protocol == 0)
+        return err_set(err, "--password needs --user with --protocol 3.1.1");
+    if ((user && strlen(user) > 65535) || (password && strlen(password) > 65535) || (settings->client_id && strlen(settings->client_id) > 65535))
+        return err_set(err, "--user, --password and --client-id have at most 65535 bytes");
+    if (settings->client_id && !*settings->client_id)
+        return err_set(err, "--client-id is empty");
+    return 0;
+}
+
+static int mqtt_check(const source_setup_t *setup, err_t *err) {
+    const mqtt_settings_t *settings = setup->settings;
+    mqtt_url_t url = {0};
+    if (mqtt_url_read(&url, is_tls(setup), setup->rest, err))
+        return -1;
+    int result = *url.topic ? mqtt_check_filter(url.topic, err) : 0;
+    for (size_t i = 0; i < settings->topics.count && !result; i++)
+        result = mqtt_check_filter(settings->topics.items[i], err);
+    if (!result && !*url.topic && !settings->topics.count)
+        result = err_set(err, "which topic? mqtt://host/topic/# or --topic FILTER; # is all topics");
+    if (!result && !url.tls && (settings->tls_ca || settings->tls_cert || settings->tls_key))
+        result = err_set(err, "--tls-ca, --tls-cert and --tls-key are for mqtts://");
+    if (!result && settings->retry_max < settings->retry_min)
+        result = err_set(err, "--retry-max is below --retry-min");
+    if (!result)
+        result = check_login(settings, &url, err) || check_fields(settings, err) ? -1 : 0;
+    mqtt_url_fini(&url);
+    return result;
+}
+
+/* 22 letters and digits: what every server must take. */
+static char *new_client(void) {
+    uint64_t number = 0;
+    if (getentropy(&number, sizeof number))
+        number = (uint64_t) clock_now();
+    return mem_format("ingest%016llx", (unsigned long long) number);
+}
+
+static void choose_filters(mqtt_source_t *self) {
+    const mqtt_settings_t *settings = self->settings;
+    self->filters = mem_zero((settings->topics.count + 1) * sizeof *self->filters);
+    for (size_t i = 0; i < settings->topics.count + 1; i++) {
+        const char *filter = i ? settings->topics.items[i - 1] : self->url.topic;
+        if (source_trial(self->setup.host) && strncmp(filter, "$share/", 7) == 0) /* others are to get their share all the same */
+            filter = strchr(filter + 7, '/') + 1;
+        bool twice = !*filter;
+        for (size_t j = 0; j < self->filter_count; j++)
+            twice |= strcmp(self->filters[j], filter) == 0;
+        if (!twice)
+            self->filters[self->filter_count++] = filter;
+    }
+}
+
+static void make_session(mqtt_source_t *self) {
+    const mqtt_settings_t *settings = self->settings;
+    bool lasting = !source_trial(self->setup.host) && (settings->client_id || source_keeps_position(self->setup.host));
+    int64_t keepalive = (settings->keepalive + NS_PER_S - 1) / NS_PER_S;
+    mqtt_setup_t setup = {
+        .loop = self->setup.loop,
+        .host = self->url.host,
+        .port = self->url.port,
+        .tls = self->url.tls,
+        .tls_ca = settings->tls_ca,
+        .tls_cert = settings->tls_cert,
+        .tls_key = settings->tls_key,
+        .timeout = settings->connect_timeout,
+        .retry_min = settings->retry_min,
+        .retry_max = settings->retry_max,
+        .connect = {
+            .version = settings->protocol ? MQTT_5_0 : MQTT_3_1_1,
+            .client = self->client,
+            .user = settings->user ? settings->user : self->url.user,
+            .password = settings->password ? settings->password : self->url.password,
+            .clean = !lasting,
+            .keepalive = (uint16_t) keepalive,
+            .expiry = lasting ? (uint32_t) (settings->session_expiry / NS_PER_S) : 0,
+        },
+        .filters = self->filters,
+        .filter_count = self->filter_count,
+        .qos = (unsigned) settings->qos,
+        .retained = settings->retained,
+        .message = on_message,
+        .unusable = on_unusable,
+        .moved = on_moved,
+        .up = on_up,
+        .down = on_down,
+        .forgotten = on_forgotten,
+        .argument = self,
+    };
+    self->mqtt = mqtt_new(&setup);
+}
+
+static int mqtt_open(source_t **source, const source_setup_t *setup, err_t *err) {
+    const mqtt_settings_t *settings = setup->settings;
+    mqtt_url_t url = {0};
+    decoder_t *decoder;
+    bool json = !setup->format || strcmp(setup->format->name, "json") == 0;
+    const format_t *format = json ? format_find("ndjson") : setup->format;
+    if (mqtt_url_read(&url, is_tls(setup), setup->rest, err))
+        return -1;
+    if (format->decoder_open(&decoder, setup->format_settings, err)) {
+        mqtt_url_fini(&url);
+        return -1;
+    }
+    mqtt_source_t *self = mem_zero(sizeof *self);
+    self->source.class = &class;
+    self->setup = *setup;
+    self->settings = settings;
+    self->url = url;
+    self->decoder = decoder;
+    self->json = json;
+    self->place = mem_format("%s://%s:%u", url.tls ? "mqtts" : "mqtt", url.host, url.port);
+    self->client = settings->client_id && !source_trial(setup->host) ? mem_text(settings->client_id) : new_client();
+    choose_filters(self);
+    make_session(self);
+    *source = &self->source;
+    return 0;
+}
+
+/* The host's name. */
+static const char *mqtt_stream(const source_setup_t *setup, buf_t *space) {
+    mqtt_url_t url = {0};
+    err_t err;
+    bool good = mqtt_url_read(&url, false, setup->rest, &err) == 0;
+    buf_put_text(space, good && !strchr(url.host, ':') ? url.host : "mqtt");
+    mqtt_url_fini(&url);
+    return buf_text(space);
+}
+
+const source_driver_t source_mqtt = {
+    .name = "mqtt",
+    .schemes = {"mqtt", "mqtts"},
+    .types = {{"mqtt"}, {"mqtts"}},
+    .usage = "mqtt://HOST/TOPIC, mqtts://...",
+    .help = "messages of an MQTT server; payloads of JSON, or as --format says",
+    .options = options,
+    .settings_size = sizeof(mqtt_settings_t),
+    .query = true,
+    .stream = mqtt_stream,
+    .check = mqtt_check,
+    .open = mqtt_open,
+};

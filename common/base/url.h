@@ -1,0 +1,14 @@
+#ifndef BASE_URL_H
+#define BASE_URL_H
+
+#include "base/text.h"
+
+/* The URL for people: user and password, and the values of query parameters that are named like secrets (base/secret.h), are "***"; a fragment is left
+ * out; what cannot be shown is escaped. Its scheme may be missing ("//user:password@host"). Any
+ * other text passes as it is. */
+void url_put_redacted(buf_t *out, text_t url);
+
+/* The same with its fragment, which may be made of pairs like a query. */
+void url_put_redacted_whole(buf_t *out, text_t url);
+
+#endif

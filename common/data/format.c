@@ -1,0 +1,134 @@
+/* What all text formats share: their options, finding one by name, cutting data into lines, and reporting bad records. */
+#include "data/format.h"
+
+#include <stddef.h>
+
+#include "data/format_record.h"
+
+#define AT(field) offsetof(format_settings_t, field)
+#define RECORD_LIMIT (1024 * 1024)
+#define RECORD_MAX (14 * 1024 * 1024)   /* fits in a frame, even as one long string */
+#define BAD_SAMPLE 1024       /* bytes of a record too long that are reported */
+
+const option_t format_options[] = {
+    {"time", OPTION_TEXT, AT(time_field), NULL, "FIELD",
+     "field that holds the event's time (a.b: inside); default @timestamp in JSON, else the time of arrival"},
+    {"max-record", OPTION_SIZE, AT(record_limit), "1MiB", "SIZE", "bytes of a line or record at most", 16, RECORD_MAX},
+    {"csv-separator", OPTION_TEXT, AT(separator), ",", "CHARACTER", "what separates fields: one character, or tab"},
+    {"csv-no-header", OPTION_BOOL, AT(no_header), "false", NULL, "the first row is data; columns are column_1, column_2, ..."},
+    {"csv-columns", OPTION_LIST, AT(columns), NULL, "A,B,...", "names of the columns, instead of the header's (CSV written: which, in order)"},
+    {"csv-type", OPTION_LIST, AT(types), NULL, "FIELD=TYPE", "type of a column: string, int, double, bool or time"},
+    {"csv-strings", OPTION_BOOL, AT(no_inference), "false", NULL, "every field stays text unless --csv-type says otherwise"},
+    {"pattern", OPTION_TEXT, AT(pattern), NULL, "REGEX", "the format \"regex\": what each line is, its fields being named groups (?<name>...)"},
+    {"line-field", OPTION_TEXT, AT(line_field), "message", "FIELD", "field that holds a line of the format \"lines\""},
+    {0},
+};
+
+const format_t *format_find(const char *name) {
+    for (size_t i = 0; format_table[i]; i++)
+        if (strcmp(format_table[i]->name, name) == 0)
+            return format_table[i];
+    return NULL;
+}
+
+const format_t *format_for_path(const char *path) {
+    static const struct { const char *ending, *format; } endings[] = {
+        {".ndjson", "ndjson"}, {".jsonl", "ndjson"}, {".json", "json"}, {".csv", "csv"}, {".tsv", "tsv"}, {".log", "lines"},
+        {".txt", "lines"}, {".logfmt", "logfmt"}, {".msgpack", "msgpack"},
+    };
+    text_t name = text_of(path);
+    if (text_ends(path, ".gz"))
+        name.size -= 3;
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        text_t ending = text_of(endings[i].ending);
+        if (name.size >= ending.size && text_equal(text_make(name.data + name.size - ending.size, ending.size), ending))
+            return format_find(endings[i].format);
+    }
+    return NULL;
+}
+
+int format_unknown(const char *name, err_t *err) {
+    buf_t known = {0};
+    const char *names[32];
+    size_t count = 0;
+    for (size_t i = 0; format_table[i] && count < 32; i++) {
+        names[count++] = format_table[i]->name;
+        buf_format(&known, "%s%s", i ? ", " : "", format_table[i]->name);
+    }
+    const char *nearest = text_nearest(name, names, count);
+    if (nearest)
+        err_set(err, "unknown format \"%s\"; did you mean \"%s\"? Known are: %s", name, nearest, buf_text(&known));
+    else
+        err_set(err, "unknown format \"%s\"; known are: %s", name, buf_text(&known));
+    buf_fini(&known);
+    return -1;
+}
+
+void decoder_reset(decoder_t *decoder) {
+    decoder->records = 0;
+    if (decoder->class->reset)
+        decoder->class->reset(decoder);
+}
+
+void decoder_restore(decoder_t *decoder, uint64_t state, uint64_t records) {
+    if (decoder->class->restore)
+        decoder->class->restore(decoder, state);
+    decoder->records = records;
+}
+
+void decoder_free(decoder_t *decoder) {
+    if (decoder)
+        decoder->class->free(decoder);
+}
+
+void encoder_free(encoder_t *encoder) {
+    if (encoder)
+        encoder->class->free(encoder);
+}
+
+uint64_t format_record_limit(const format_settings_t *settings) {
+    return settings->record_limit ? settings->record_limit : RECORD_LIMIT;
+}
+
+void format_bad(const decoder_t *decoder, decode_target_t *target, text_t record, const char *reason) {
+    target->bad(target->argument, record, decoder->records, reason);
+}
+
+void format_bad_long(const decoder_t *decoder, decode_target_t *target, text_t record, uint64_t limit) {
+    err_t err;
+    err_set(&err, "longer than %llu bytes (--max-record)", (unsigned long long) limit);
+    if (record.size > BAD_SAMPLE)
+        record.size = BAD_SAMPLE;
+    format_bad(decoder, target, record, err.text);
+}
+
+size_t format_feed_lines(line_state_t *state, decoder_t *decoder, const char *data, size_t size, bool at_end,
+                         decode_target_t *target, line_fn *handle) {
+    if (!size)
+        return 0;
+    const char *p = data, *readable = data + size;
+    while (p < readable) {
+        const char *end = memchr(p, '\n', (size_t) (readable - p));
+        const char *next = end ? end + 1 : readable;
+        text_t line = {p, (size_t) ((end ? end : readable) - p)};
+        if (state->skipping) {
+            state->skipping = !end && !at_end;
+            p = next;
+            continue;
+        }
+        if (line.size > state->limit) {
+            decoder->records++;
+            format_bad_long(decoder, target, line, state->limit);
+            state->skipping = !end && !at_end;
+            p = next;
+            continue;
+        }
+        if (!end && !at_end)
+            break;
+        decoder->records++;
+        p = next;
+        if (handle(decoder, line, readable, target))
+            break;
+    }
+    return (size_t) (p - data);
+}

@@ -1,0 +1,143 @@
+/* Concatenated msgpack: maps, and entries [time, map] as Fluentd's Forward protocol has them. Links carry frames instead ("-?format=msgpack"): those
+ * know their stream and can be verified. */
+#include "base/err.h"
+#include "data/format_record.h"
+#include "data/pack.h"
+
+typedef struct msgpack {
+    decoder_t decoder;
+    uint64_t limit;
+    bool lost;                /* after something malformed nobody knows where the next value begins */
+    char *time_field;
+} msgpack_t;
+
+/* Reads one element as an event. Returns NULL, or why it is none. */
+static const char *read_event(const msgpack_t *msgpack, pack_cursor_t *cursor, bool *has_time, int64_t *time, text_t *record) {
+    pack_cursor_t walk = *cursor;
+    uint32_t count;
+    value_t value;
+    *has_time = false;
+    if (pack_read_array(&walk, &count)) {
+        if (count != 2 || !pack_read_value(&walk, &value))
+            return "expected a map, or an array [time, map]";
+        *has_time = value_to_time(value, time);
+        if (!*has_time)
+            return "the first element of an entry holds no time";
+    }
+    const uint8_t *start = walk.at;
+    if (!pack_read_map(&walk, &count))
+        return "expected a map, or an array [time, map]";
+    for (; count; count--) {
+        if (!pack_read_value(&walk, &value))
+            return "malformed msgpack";
+        if (value.type != VALUE_STRING)
+            return "a key of the map is no string";
+        if (!pack_skip(&walk))
+            return "malformed msgpack";
+    }
+    *record = text_make((const char *) start, (size_t) (walk.at - start));
+    if (msgpack->time_field) {
+        *has_time = pack_map_get(start, record->size, text_of(msgpack->time_field), &value) && value.type != VALUE_NULL;
+        if (!*has_time)
+            return "the field of --time is missing";
+        if (!value_to_time(value, time))
+            return "the field of --time holds no time";
+    }
+    if (*has_time && (*time < 0 || *time > EVENT_TIME_MAX))
+        return "the time is not between 1970 and 2106";
+    *cursor = walk;
+    return NULL;
+}
+
+static size_t feed(decoder_t *decoder, const char *data, size_t size, bool at_end, decode_target_t *target) {
+    msgpack_t *msgpack = (msgpack_t *) decoder;
+    pack_cursor_t cursor = pack_cursor(data, size);
+    if (msgpack->lost)
+        return size;
+    while (cursor.at < cursor.end) {
+        const uint8_t *start = cursor.at;
+        pack_cursor_t whole = cursor;
+        if (!pack_skip(&whole)) {
+            size_t left = (size_t) (cursor.end - cursor.at);
+            if (!at_end && left <= msgpack->limit)
+                break;
+            decoder->records++;
+            if (left > 1024)
+                left = 1024;
+            format_bad(decoder, target, text_make((const char *) start, left), at_end ? "cut short, or malformed msgpack"
+                       : "malformed msgpack, or longer than --max-record: what follows cannot be read");
+            msgpack->lost = true;
+            return size;
+        }
+        decoder->records++;
+        bool has_time;
+        int64_t time;
+        text_t record;
+        pack_cursor_t element = {cursor.at, whole.at};
+        const char *reason = (uint64_t) (whole.at - start) > msgpack->limit
+                                 ? "longer than --max-record" : read_event(msgpack, &element, &has_time, &time, &record);
+        cursor = whole;
+        if (reason) {
+            size_t shown = (size_t) (whole.at - start);
+            format_bad(decoder, target, text_make((const char *) start, shown > 1024 ? 1024 : shown), reason);
+            continue;
+        }
+        frame_builder_t *builder = target->builder;
+        builder_begin(builder);
+        buf_put(&builder->body, record.data, record.size);
+        target->topic = NULL;
+        if (format_commit(target, has_time, time))
+            break;
+    }
+    return (size_t) (cursor.at - (const uint8_t *) data);
+}
+
+static void reset(decoder_t *decoder) {
+    ((msgpack_t *) decoder)->lost = false;
+}
+
+static uint64_t state(const decoder_t *decoder) {
+    return ((const msgpack_t *) decoder)->lost;
+}
+
+static void restore(decoder_t *decoder, uint64_t state) {
+    ((msgpack_t *) decoder)->lost = state & 1;
+}
+
+static void free_decoder(decoder_t *decoder) {
+    mem_free(((msgpack_t *) decoder)->time_field);
+    mem_free(decoder);
+}
+
+int format_msgpack_decoder(decoder_t **decoder, const format_settings_t *settings, err_t *err) {
+    static const decoder_class_t class = {feed, reset, free_decoder, state, restore};
+    msgpack_t *msgpack = mem_zero(sizeof *msgpack);
+    msgpack->decoder.class = &class;
+    msgpack->limit = format_record_limit(settings);
+    msgpack->time_field = mem_text(settings->time_field);
+    *decoder = &msgpack->decoder;
+    return 0;
+}
+
+/* A frame's body is just that. */
+static uint32_t put_frame(encoder_t *encoder, const frame_t *frame, const char *stream, buf_t *out) {
+    frame_walk_t walk = {0};
+    event_t event;
+    uint32_t seen = 0;
+    while (frame_next(frame, &walk, &event) > 0) {
+        seen++;
+        buf_put(out, event.bytes, event.size);
+    }
+    return frame->events - seen;
+}
+
+static void free_encoder(encoder_t *encoder) {
+    mem_free(encoder);
+}
+
+int format_msgpack_encoder(encoder_t **encoder, const format_settings_t *settings, err_t *err) {
+    static const encoder_class_t class = {NULL, put_frame, free_encoder};
+    *encoder = mem_zero(sizeof **encoder);
+    (*encoder)->class = &class;
+    return 0;
+}

@@ -1,0 +1,290 @@
+"""ingest with a pattern or a directory: many files, each with a place of its own, exact over kills and rotations; a few of them open at a time."""
+
+import os
+import shutil
+import time
+
+import pytest
+
+import support
+from test_ingest_state import Runs, Writer, first_difference
+
+
+def lines(numbers):
+    return "".join('{"n":%d}\n' % n for n in numbers)
+
+
+def append(path, *numbers):
+    with open(path, "a") as file:
+        file.write(lines(numbers))
+
+
+def seen(tool):
+    return [event["n"] for event in tool.events]
+
+
+def start_ready(tools, *arguments):
+    ready, ours = os.pipe()
+    tool = tools.start("ingest", *arguments, "--ready-fd", str(ours), pass_fds=(ours,))
+    os.close(ours)
+    assert os.read(ready, 10) == b"\n", tool.err
+    os.close(ready)
+    return tool
+
+
+# Read once
+
+def test_the_files_of_a_pattern_are_read_in_the_order_of_their_names(tools, directory):
+    for i, name in enumerate(("a.ndjson", "b.ndjson", "c.txt", ".d.ndjson", "e.ndjson")):
+        append(directory / name, i * 10, i * 10 + 1)
+    (directory / "f.ndjson").mkdir()
+    (directory / "e.ndjson").write_text(lines([40]) + '{"n":41}')     # the last line needs no end
+    for pattern, expected in (("*.ndjson", [0, 1, 10, 11, 40, 41]), ("[ae].ndjson", [0, 1, 40, 41]), (".d*", [30, 31]), ("file:%3F.ndjson", [0, 1, 10, 11, 40, 41])):
+        tool = tools.run("ingest", pattern)
+        assert tool.status == 0 and seen(tool) == expected, (pattern, tool.err)
+
+
+def test_a_directory_means_all_its_files_each_in_its_own_format(tools, directory):
+    (directory / "in").mkdir()
+    (directory / "in/a.csv").write_text("n,k\n1,x\n2,y\n")
+    (directory / "in/b.ndjson").write_text(lines([3]))
+    (directory / "in/c.csv").write_text("k,n\nz,4\n")
+    for path in ("in", "in/", str(directory / "in"), f"file://{directory}/in/"):
+        tool = tools.run("ingest", path)
+        assert tool.status == 0 and seen(tool) == [1, 2, 3, 4], tool.err
+
+
+def test_a_name_with_the_signs_of_a_pattern_is_a_name_when_there_is_such_a_file(tools, directory):
+    append(directory / "a[1].ndjson", 1)
+    append(directory / "a1.ndjson", 2)
+    assert seen(tools.run("ingest", "a[1].ndjson")) == [1]
+
+
+def test_what_cannot_be_is_told(tools, directory):
+    tool = tools.run("ingest", "*.ndjson")
+    assert tool.status == 1 and "--follow waits" in tool.err
+    tool = tools.run("ingest", "*/x.ndjson")
+    assert tool.status == 64 and "last part" in tool.err
+    tool = tools.run("ingest", "*.ndjson", "--from-end")
+    assert tool.status == 64 and "--follow" in tool.err
+
+
+def test_files_read_once_are_exact_over_kills(tools, directory):
+    each, files = 4000, 12
+    for f in range(files):
+        append(directory / f"{f:02}.ndjson", *range(f * each, (f + 1) * each))
+    runs = Runs(tools, directory, "*.ndjson", "--batch-size", "50")
+    for _ in range(8):
+        if runs.kill_after(0.01, 0.06):
+            break
+    runs.finish()
+    assert runs.numbers() == [*range(files * each), "end"], first_difference(runs.numbers(), list(range(files * each)))
+
+
+# Followed
+
+def test_files_come_grow_and_go(tools, directory):
+    append(directory / "a.ndjson", 0)
+    tool = start_ready(tools, "*.ndjson", "--follow")
+    tool.wait_events(1)
+    append(directory / "b.ndjson", 1)
+    tool.wait_events(2)
+    append(directory / "a.ndjson", 2)
+    tool.wait_events(3)
+    (directory / "a.ndjson").unlink()
+    append(directory / "c.other", 99)
+    append(directory / "b.ndjson", 3)
+    tool.wait_events(4)
+    append(directory / "a.ndjson", 4)                   # another one of that name
+    tool.wait_events(5)
+    append(directory / "new", 5)
+    os.rename(directory / "new", directory / "z.ndjson")
+    tool.wait_events(6)
+    assert tool.terminate() == 0
+    assert seen(tool) == list(range(6))
+
+
+def test_the_first_file_and_the_directory_are_waited_for(tools, directory):
+    tool = start_ready(tools, "in/*.ndjson", "--follow")
+    tool.wait_err("waiting for the directory")
+    (directory / "in").mkdir()
+    append(directory / "in/a.ndjson", 0)
+    tool.wait_events(1)
+    shutil.rmtree(directory / "in")
+    tool.wait_err("waiting for the directory")
+    (directory / "in").mkdir()
+    append(directory / "in/a.ndjson", 1)
+    tool.wait_events(2)
+    assert tool.terminate() == 0
+    assert seen(tool) == [0, 1]
+
+
+def test_from_the_end_is_meant_for_files_that_are_there_already(tools, directory):
+    (directory / "in").mkdir()
+    append(directory / "in/a.ndjson", 100)
+    (directory / "in/b.csv").write_text("k,n\nx,101\n")
+    tool = start_ready(tools, "in", "--follow", "--from-end")
+    append(directory / "in/a.ndjson", 0)
+    tool.wait_events(1)
+    with open(directory / "in/b.csv", "a") as file:
+        file.write("y,1\n")                             # its columns are known all the same
+    tool.wait_events(2)
+    append(directory / "in/c.ndjson", 2)
+    tool.wait_events(3)
+    assert tool.terminate() == 0
+    assert seen(tool) == [0, 1, 2]
+
+
+def test_a_file_that_gets_another_matching_name_keeps_its_place(tools, directory):
+    a, b = directory / "a.ndjson", directory / "b.ndjson"
+    append(a, 0)
+    tool = start_ready(tools, "*.ndjson", "--follow")
+    tool.wait_events(1)
+    os.rename(a, b)
+    append(b, 1)
+    tool.wait_events(2)
+    append(a, 2)
+    tool.wait_events(3)
+    os.link(a, directory / "c.ndjson")                  # two names of one file: read once
+    append(a, 3)
+    tool.wait_events(4)
+    append(b, 4)
+    tool.wait_events(5)
+    assert tool.terminate() == 0
+    assert seen(tool) == list(range(5))
+
+
+def test_names_that_match_are_never_taken_for_rotated_files_of_others(tools, directory):
+    """worker-1.log is no old worker.log: it is read once, as itself, also when worker.log is rotated."""
+    append(directory / "worker.ndjson", 0)
+    append(directory / "worker-1.ndjson", 1)
+    tool = start_ready(tools, "*.ndjson", "--follow", "--rotate-wait", "50ms")
+    tool.wait_events(2)
+    n = 2
+    for _ in range(3):
+        append(directory / "worker-1.ndjson", n)
+        os.rename(directory / "worker.ndjson", directory / f"worker.ndjson.{n}")
+        append(directory / "worker.ndjson", n + 1)
+        append(directory / "worker-1.ndjson", n + 2)
+        n += 3
+        tool.wait_events(n)
+    assert tool.terminate() == 0
+    assert sorted(seen(tool)) == list(range(n))
+
+
+class Numbered(Writer):
+    """As Writer, with numbers from `first` on."""
+
+    def __init__(self, path, first, count, ways, seed):
+        super().__init__(path, count, ways, seed)
+        self.first = first
+
+    def run(self):
+        written = 0
+        while written < self.count:
+            for _ in range(self.rng.randrange(1, 20)):
+                many = min(self.rng.randrange(1, self.count // 50), self.count - written)
+                with open(self.path, "ab", buffering=0) as file:
+                    file.write(b"".join(b'{"n":%d,"k":"line"}\n' % i for i in range(self.first + written, self.first + written + many)))
+                written += many
+                time.sleep(self.rng.uniform(0, 0.02))
+            if written < self.count:
+                self.rotate()
+
+
+@pytest.mark.parametrize("ways, files, seed", [(["rename"], 3, 1), (["copy"], 3, 2), (["rename", "copy"], 24, 3)])
+def test_followed_files_are_exact_over_kills_and_rotations(tools, directory, ways, files, seed):
+    """With 24 files more are written to than are open at a time."""
+    each = 30000 // files
+    runs = Runs(tools, directory, "*.ndjson", "--follow", "--rotate-wait", "100ms", "--batch-size", "50", seed=seed)
+    writers = [Numbered(directory / f"app{f:02}.ndjson", f * each, each, ways, seed * 100 + f) for f in range(files)]
+    runs.start_ready().kill()           # what comes after that is read, also what has been rotated away when its name is first seen
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        runs.kill_after(0.05, 0.4)
+        time.sleep(runs.rng.uniform(0, 0.3))
+    for writer in writers:
+        writer.join()
+    tool = runs.start()
+    try:
+        support.wait_for(lambda: len(runs.numbers()) >= files * each, seconds=40)
+    except AssertionError:
+        pass
+    numbers = runs.numbers()
+    assert sorted(numbers) == list(range(files * each)), first_difference(sorted(numbers), list(range(files * each)))
+    for f in range(files):
+        own = [n for n in numbers if f * each <= n < (f + 1) * each]
+        assert own == sorted(own), f"app{f:02} in its order"
+    assert runs.kills >= 3 and sum(writer.rotations for writer in writers) >= 5
+    assert tool.terminate() == 0
+
+
+def test_many_files_with_few_of_them_open(tools, directory):
+    files, widest = 700, 0
+    (directory / "in").mkdir()
+    for f in range(files):
+        append(directory / f"in/{f}.ndjson", f)
+    runs = Runs(tools, directory, "in/*.ndjson", "--follow")
+
+    def read():
+        nonlocal widest
+        widest = max(widest, len(os.listdir(f"/proc/{tool.process.pid}/fd")))
+        return len(runs.numbers())
+    tool = runs.start_ready()
+    support.wait_for(lambda: read() == files, lambda: f"all files: {read()}; {tool.err}", 60)
+    tool.kill()
+    tool = runs.start_ready()
+    for f in range(0, files, 7):
+        append(directory / f"in/{f}.ndjson", files + f)
+    total = files + len(range(0, files, 7))
+    support.wait_for(lambda: read() == total, lambda: f"what is new: {read()}; {tool.err}", 60)
+    assert tool.terminate() == 0
+    assert sorted(runs.numbers()) == [*range(files), *range(files, 2 * files, 7)]
+    assert widest < 100, "descriptors"
+
+
+def test_more_files_than_allowed_are_reported_and_read_when_others_have_gone(tools, directory):
+    for f in range(4):
+        append(directory / f"{f}.ndjson", f)
+    tool = start_ready(tools, "*.ndjson", "--follow", "--files-max", "3")
+    tool.wait_err("--files-max")
+    tool.wait_events(3)
+    (directory / "0.ndjson").unlink()
+    tool.wait_events(4)
+    assert tool.terminate() == 0
+    assert seen(tool) == [0, 1, 2, 3]
+
+
+def test_a_position_of_other_files_is_refused(tools, directory):
+    append(directory / "a.ndjson", 1)
+    of_one = start_ready(tools, "a.ndjson", "--follow", "--state", "state")
+    of_one.wait_events(1)
+    assert of_one.terminate() == 0
+    tool = tools.run("ingest", "*.ndjson", "--state", "state")
+    assert tool.status == 1 and "--reset" in tool.err
+
+
+# Lines that a pattern takes apart
+
+def test_lines_are_taken_apart_by_a_regular_expression(tools, directory):
+    (directory / "a.log").write_bytes(b'2026-11-27T05:00:00Z error 17 disk full\r\nbad\n\n2026-11-27T05:00:01Z info 007 \n\xff\n2026-11-27T05:00:02Z info x')
+    pattern = r"^(?<at>\S+) (?<level>\w+)(?: (?<n>\d+) (?<text>.*))?"
+    tool = tools.run("ingest", "*.log", "--format", "regex", "--pattern", pattern, "--time", "at", "--dead-letter", "dead")
+    assert tool.status == 0, tool.err
+    first, second, third = tool.events
+    assert (first["level"], first["n"], first["text"]) == ("error", 17, "disk full") and second["n"] == "007", "as CSV would have it"
+    assert third["level"] == "info" and third["n"] is None and third["text"] is None
+    letters = support.lines_of(directory / "dead")
+    assert [letter["place"].split(":")[-1] for letter in letters] == ["2", "5"] and "does not match" in letters[0]["reason"]
+    tool = tools.run("ingest", "a.log", "--format", "regex", "--pattern", r"(?<n>\d+)", "--csv-strings")
+    assert [event["n"] for event in tool.events] == ["2026", "2026", "2026"]
+    tool = tools.run("ingest", "a.log", "--format", "regex", "--pattern", r"(?<level>[a-z]+)", "--time", "level")
+    assert tool.events == [] and "level" in tool.err
+
+
+@pytest.mark.parametrize("arguments, words", [((), "needs --pattern"), (("--pattern", "(x"), "byte 3"), (("--pattern", "(x)"), "named group")])
+def test_a_regular_expression_that_cannot_be_used_is_told(tools, directory, arguments, words):
+    (directory / "a.log").write_text("x\n")
+    tool = tools.run("ingest", "a.log", "--format", "regex", *arguments)
+    assert tool.status != 0 and words in tool.err

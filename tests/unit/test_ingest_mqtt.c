@@ -1,0 +1,181 @@
+/* MQTT: packets as the standard has them and as they should never be, and what is acknowledged when. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "../../cmd/ingest/mqtt_acks.h"
+#include "../../cmd/ingest/mqtt_url.h"
+
+static void a_connect_packet_is_what_the_standard_shows(void **state) {
+    buf_t out = {0};
+    mqtt_connect_t connect = {.version = MQTT_3_1_1, .client = "c", .user = "u", .password = "p", .clean = true, .keepalive = 10};
+    mqtt_put_connect(&out, &connect);
+    static const uint8_t three[] = {0x10, 19, 0, 4, 'M', 'Q', 'T', 'T', 4, 0xC2, 0, 10, 0, 1, 'c', 0, 1, 'u', 0, 1, 'p'};
+    assert_int_equal(out.size, sizeof three);
+    assert_memory_equal(out.data, three, sizeof three);
+    buf_clear(&out);
+    connect = (mqtt_connect_t){.version = MQTT_5_0, .client = "c", .expiry = 0x01020304, .receive_max = 0x0506, .packet_max = 0x0708090A};
+    mqtt_put_connect(&out, &connect);
+    static const uint8_t five[] = {0x10, 27, 0, 4, 'M', 'Q', 'T', 'T', 5, 0, 0, 0, 13, 0x11, 1, 2, 3, 4, 0x21, 5, 6, 0x27, 7, 8, 9, 10, 0, 1, 'c'};
+    assert_int_equal(out.size, sizeof five);
+    assert_memory_equal(out.data, five, sizeof five);
+    buf_fini(&out);
+}
+
+static void every_cut_and_every_changed_byte_is_read_within_bounds(void **state) {
+    static const uint8_t packets[][32] = {
+        {0x3D, 17, 0, 3, 'a', '/', 'b', 0, 7, 5, 0x1F, 0, 2, 'n', 'o', '{', '}', 'x', 'y'}, {0x20, 8, 1, 0, 5, 0x13, 0, 9, 0x25, 1},
+        {0x90, 5, 0, 1, 0, 1, 2}, {0x62, 2, 0, 9}, {0xE0, 7, 0x8E, 5, 0x1F, 0, 2, 'n', 'o'},
+    };
+    for (size_t p = 0; p < sizeof packets / sizeof *packets; p++) {
+        size_t size = packets[p][1] + 2u;
+        for (size_t cut = 2; cut <= size; cut++) {
+            for (unsigned change = 0; change < 256 * cut; change++) {
+                uint8_t *copy = mem_zero(cut); /* of its exact size, for the sanitizers */
+                mqtt_packet_t packet;
+                err_t err;
+                memcpy(copy, packets[p], cut);
+                copy[change / 256] = (uint8_t) change;
+                for (int version = MQTT_3_1_1; version <= MQTT_5_0; version++) {
+                    if (mqtt_packet_read(&packet, (mqtt_version_t) version, copy, cut, &err) == 0 && packet.type == MQTT_PUBLISH)
+                        assert_true(packet.payload.data + packet.payload.size <= (char *) copy + cut);
+                }
+                mem_free(copy);
+            }
+        }
+    }
+}
+
+static void sizes_are_known_as_soon_as_they_can_be(void **state) {
+    assert_int_equal(mqtt_packet_size((const uint8_t *) "\x30", 1), 0);
+    assert_int_equal(mqtt_packet_size((const uint8_t *) "\x30\x00", 2), 2);
+    assert_int_equal(mqtt_packet_size((const uint8_t *) "\x30\x80", 2), 0);
+    assert_int_equal(mqtt_packet_size((const uint8_t *) "\x30\x80\x01", 3), 131);
+    assert_int_equal(mqtt_packet_size((const uint8_t *) "\x30\xff\xff\xff\x7f", 5), 268435455 + 5);
+    assert_int_equal(mqtt_packet_size((const uint8_t *) "\x30\xff\xff\xff\xff\x01", 6), -1);
+}
+
+static void filters_are_checked(void **state) {
+    static const char *const good[] = {"a", "/", "#", "+", "a/#", "+/+/#", "/a", "a/", "$share/g/a/#", "$SYS/#", "a//b"};
+    static const char *const bad[] = {"", "a#", "#/a", "a/#/b", "a+", "a/+b", "$share/g", "$share//a", "$share/g/", "$share/+/a", "\xff"};
+    err_t err;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        assert_int_equal(mqtt_check_filter(good[i], &err), 0);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_int_equal(mqtt_check_filter(bad[i], &err), -1);
+}
+
+static void addresses_are_taken_apart(void **state) {
+    mqtt_url_t url = {0};
+    err_t err;
+    assert_int_equal(mqtt_url_read(&url, true, "//us%40er:p%3Aw@[::1]:99/a/%23", &err), 0);
+    assert_string_equal(url.user, "us@er");
+    assert_string_equal(url.password, "p:w");
+    assert_string_equal(url.host, "::1");
+    assert_int_equal(url.port, 99);
+    assert_string_equal(url.topic, "a/#");
+    mqtt_url_fini(&url);
+    assert_int_equal(mqtt_url_read(&url, true, "//h", &err), 0);
+    assert_int_equal(url.port, 8883);
+    assert_string_equal(url.topic, "");
+    mqtt_url_fini(&url);
+    static const char *const bad[] = {"h/t", "//", "//:1/t", "//h:/t", "//h:70000/t", "//u%00@h/t", "//h/%00", "//h h/t"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_int_equal(mqtt_url_read(&url, false, bad[i], &err), -1);
+}
+
+static mqtt_packet_t message(unsigned qos, uint16_t id, bool again) {
+    return (mqtt_packet_t){.type = MQTT_PUBLISH, .qos = qos, .id = id, .again = again};
+}
+
+/* Takes what may be sent: "40 1" is PUBACK of 1. */
+static void expect_sent(mqtt_acks_t *acks, const char *expected) {
+    buf_t out = {0}, text = {0};
+    acks_put(acks, &out);
+    for (size_t i = 0; i < out.size; i += 4)
+        buf_format(&text, "%s%x %d", i ? "," : "", out.data[i], out.data[i + 2] << 8 | out.data[i + 3]);
+    assert_string_equal(buf_text(&text), expected);
+    buf_fini(&out);
+    buf_fini(&text);
+}
+
+static void nothing_is_acknowledged_before_it_is_durable(void **state) {
+    mqtt_acks_t acks = {0};
+    mqtt_packet_t one = message(1, 1, false), two = message(2, 2, false), again = message(2, 2, true);
+    acks_taken(&acks, &one);
+    acks_taken(&acks, &two);
+    expect_sent(&acks, "");
+    acks.durable = 1;
+    expect_sent(&acks, "40 1");
+    acks.durable = 2;
+    expect_sent(&acks, "50 2");
+    assert_true(acks_known(&acks, &again));
+    expect_sent(&acks, "50 2");
+    acks_released(&acks, 2);
+    expect_sent(&acks, "");
+    assert_true(acks_known(&acks, &again));   /* the end is not told yet, so it is the same message */
+    acks.durable = 3;
+    expect_sent(&acks, "70 2,50 2");
+    assert_false(acks_known(&acks, &two));
+    acks_fini(&acks);
+}
+
+static void what_was_not_acknowledged_is_known_on_the_next_connection(void **state) {
+    mqtt_acks_t acks = {0};
+    mqtt_packet_t one = message(1, 1, false), one_again = message(1, 1, true), two = message(2, 2, false);
+    acks_taken(&acks, &one);
+    acks_taken(&acks, &two);
+    acks_begin(&acks, true);
+    acks.durable = 2;
+    expect_sent(&acks, "");                   /* the server will send them again first */
+    assert_true(acks_known(&acks, &one_again));
+    assert_true(acks_known(&acks, &two));
+    expect_sent(&acks, "40 1,50 2");
+    assert_false(acks_known(&acks, &one_again));   /* whether that has arrived, nobody knows */
+    acks_begin(&acks, false);
+    assert_false(acks_known(&acks, &two));
+    acks_released(&acks, 77);                 /* never heard of */
+    expect_sent(&acks, "70 77");
+    acks_fini(&acks);
+}
+
+static void held_messages_outlive_a_restart(void **state) {
+    mqtt_acks_t acks = {0}, next = {0};
+    buf_t packed = {0};
+    err_t err;
+    for (uint16_t id = 1; id <= 500; id++) {
+        mqtt_packet_t packet = message(2, id, false);
+        acks_taken(&acks, &packet);
+        if (id % 5)
+            acks_released(&acks, id);
+    }
+    acks_pack_held(&acks, &packed);
+    assert_int_equal(acks_restore(&next, acks.step, text_make((char *) packed.data + 2, packed.size - 2), &err), 0);
+    for (uint16_t id = 1; id <= 500; id++) {
+        mqtt_packet_t packet = message(2, id, true);
+        assert_int_equal(acks_known(&next, &packet), id % 5 == 0);
+    }
+    mqtt_acks_t damaged = {0};
+    assert_int_equal(acks_restore(&damaged, 1, text_make("abc", 3), &err), -1);
+    assert_int_equal(acks_restore(&damaged, UINT64_MAX, text_make("", 0), &err), -1);
+    acks_fini(&damaged);
+    acks_fini(&next);
+    acks_fini(&acks);
+    buf_fini(&packed);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_connect_packet_is_what_the_standard_shows),
+        cmocka_unit_test(every_cut_and_every_changed_byte_is_read_within_bounds),
+        cmocka_unit_test(sizes_are_known_as_soon_as_they_can_be),
+        cmocka_unit_test(filters_are_checked),
+        cmocka_unit_test(addresses_are_taken_apart),
+        cmocka_unit_test(nothing_is_acknowledged_before_it_is_durable),
+        cmocka_unit_test(what_was_not_acknowledged_is_known_on_the_next_connection),
+        cmocka_unit_test(held_messages_outlive_a_restart),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
