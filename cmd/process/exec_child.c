@@ -195,6 +195,8 @@ static bool is_unrunnable(int status) {
 
 static void read_out(exec_child_t *child);
 static void read_err(exec_child_t *child);
+static bool is_too_long(const exec_child_t *child);
+static void refuse_long(exec_child_t *child);
 
 static void on_end(void *argument, uint32_t events) {
     exec_child_t *child = argument;
@@ -205,6 +207,8 @@ static void on_end(void *argument, uint32_t events) {
     if (child->said.size)
         say(child, text_make((const char *) child->said.data, child->said.size));
     read_out(child); /* what it had said before */
+    if (is_too_long(child))
+        refuse_long(child);
     uint64_t asked = child->asked;
     bool was_asked = asked > 0;
     buf_t how = {0}, text = {0};
@@ -294,11 +298,14 @@ static ssize_t read_some(int fd, buf_t *into) {
     return got;
 }
 
-static void take_lines(exec_child_t *child, buf_t *from, void (*take)(exec_child_t *child, text_t line)) {
+/* Stops before a line of more than `longest` bytes, however it came in. */
+static void take_lines(exec_child_t *child, buf_t *from, size_t longest, void (*take)(exec_child_t *child, text_t line)) {
     size_t start = 0;
     const uint8_t *end;
     while (from->size > start && (end = memchr(from->data + start, '\n', from->size - start))) {
         text_t line = text_make((const char *) from->data + start, (size_t) (end - from->data) - start);
+        if (line.size > longest)
+            break;
         start += line.size + 1;
         take(child, line);
     }
@@ -308,7 +315,7 @@ static void take_lines(exec_child_t *child, buf_t *from, void (*take)(exec_child
 static void read_err(exec_child_t *child) {
     while (child->err >= 0) {
         ssize_t got = read_some(child->err, &child->said);
-        take_lines(child, &child->said, say);
+        take_lines(child, &child->said, SIZE_MAX, say);
         if (child->said.size > SAID_MAX) { /* a line without end */
             say(child, text_make((const char *) child->said.data, child->said.size));
             buf_clear(&child->said);
@@ -328,13 +335,27 @@ static void read_out(exec_child_t *child) {
     ssize_t got = 1;
     while (child->out >= 0 && got > 0) {
         got = read_some(child->out, &child->from);
-        take_lines(child, &child->from, take_answer);
-        if (child->from.size > LINE_MAX_BYTES)
+        take_lines(child, &child->from, LINE_MAX_BYTES, take_answer);
+        if (is_too_long(child))
             break;
         if (got == 0 || (got < 0 && errno != EAGAIN))
             close_fd(&child->out, &child->out_watch);
     }
     tell(child);
+}
+
+static bool is_too_long(const exec_child_t *child) {
+    return child->from.size > LINE_MAX_BYTES;
+}
+
+static void refuse_long(exec_child_t *child) {
+    char reason[80];
+    snprintf(reason, sizeof reason, "an answer of more than %u KiB", LINE_MAX_BYTES / 1024);
+    child->setup.trouble(child->setup.argument, reason);
+    if (child->asked) {
+        child->asked--;
+        give_up(child, reason);
+    }
 }
 
 /* It has closed its output, but has not ended. */
@@ -351,12 +372,8 @@ static void on_out(void *argument, uint32_t events) {
     read_out(child);
     if (child->pid != pid)
         return;
-    if (child->from.size > LINE_MAX_BYTES) {
-        char reason[80];
-        snprintf(reason, sizeof reason, "an answer of more than %u KiB", LINE_MAX_BYTES / 1024);
-        child->setup.trouble(child->setup.argument, reason);
-        if (child->asked)
-            give_up(child, reason);
+    if (is_too_long(child)) {
+        refuse_long(child);
         end_it(child);
         restart(child);
     } else if (child->out < 0) { /* it has nothing more to say; mostly it has ended */
