@@ -285,12 +285,10 @@ static void on_closed(void *own) {
     mem_free(exchange);
 }
 
-http_server_t *http_server_new(const http_server_setup_t *setup) {
+http_server_t *http_server_new(const http_server_setup_t *setup, err_t *err) {
     http_server_t *server = mem_zero(sizeof *server);
-    server->setup = *setup;
-    server->listener = listener_new(&(listener_setup_t){
+    const listener_setup_t listener = {
         .loop = setup->loop,
-        .fd = setup->fd,
         .scheme = "http",
         .connections = setup->connections,
         .idle = setup->idle,
@@ -299,9 +297,14 @@ http_server_t *http_server_new(const http_server_setup_t *setup) {
         .expired = on_expired,
         .closed = on_closed,
         .argument = server,
-    });
-    listener_resume(server->listener);
-    return server;
+    };
+    server->setup = *setup;
+    server->setup.rest = NULL;
+    server->listener = listener_at(&listener, setup->rest, 0, err);
+    if (server->listener)
+        return server;
+    mem_free(server);
+    return NULL;
 }
 
 void http_server_free(http_server_t *server) {

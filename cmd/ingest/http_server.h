@@ -12,7 +12,7 @@ typedef struct http_exchange http_exchange_t;         /* a connection, and its p
 
 typedef struct http_server_setup {
     loop_t *loop;
-    int fd;                        /* the server's from now on */
+    const char *rest;              /* where to listen: what stands behind the scheme of a URL; borrowed for the call */
     unsigned connections;
     int64_t idle;                  /* between requests, ns; 0: for ever */
     int64_t timeout;               /* for a request, from its first byte to its last, ns */
@@ -45,7 +45,7 @@ struct http_exchange {
     bool old, keep, chunked, waits;
 };
 
-http_server_t *http_server_new(const http_server_setup_t *setup);
+http_server_t *http_server_new(const http_server_setup_t *setup, err_t *err);        /* NULL: there is nothing to listen on */
 void http_server_free(http_server_t *server);         /* NULL is legal */
 
 /* headers: further lines, each with its "\r\n", or NULL. The body is JSON. */

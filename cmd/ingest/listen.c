@@ -362,6 +362,20 @@ listener_t *listener_new(const listener_setup_t *setup) {
     return listener;
 }
 
+listener_t *listener_at(const listener_setup_t *setup, const char *rest, uint16_t port, err_t *err) {
+    listener_setup_t complete = *setup;
+    address_t address;
+    char text[ADDRESS_TEXT];
+    complete.fd = address_read(&address, rest, port, err) ? -1 : address_listen(&address, SOCK_STREAM, err);
+    if (complete.fd < 0)
+        return NULL;
+    address_of(complete.fd, text);
+    log_info("listening on %s://%s%s", setup->scheme, text, address.path);
+    listener_t *listener = listener_new(&complete);
+    listener_resume(listener);
+    return listener;
+}
+
 void listener_pause(listener_t *listener) {
     if (listener->paused)
         return;

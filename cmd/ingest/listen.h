@@ -14,7 +14,7 @@ typedef struct connection connection_t;
 
 typedef struct listener_setup {
     loop_t *loop;
-    int fd;                        /* the listener's from now on */
+    int fd;                        /* the listener's from now on; listener_at fills it in */
     const char *scheme;            /* "tcp", for places; static */
     unsigned connections;          /* open at once at most; others wait in the kernel's queue */
     int64_t idle;                  /* ns: a connection on which nothing comes for so long is ended; 0: never */
@@ -30,6 +30,9 @@ typedef struct listener_setup {
 } listener_setup_t;
 
 listener_t *listener_new(const listener_setup_t *setup);             /* paused */
+/* A socket where a source's URL says, and its listener, which is not paused: `rest` is what stands behind the URL's scheme, `port` what counts when
+ * that names none (0: it must). Tells in the log where that is. NULL: there is nothing to listen on. */
+listener_t *listener_at(const listener_setup_t *setup, const char *rest, uint16_t port, err_t *err);
 void listener_pause(listener_t *listener);            /* legal inside data */
 void listener_resume(listener_t *listener);
 void listener_free(listener_t *listener);             /* ends all connections; NULL is legal */

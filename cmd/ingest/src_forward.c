@@ -244,16 +244,8 @@ static void on_closed(void *own) {
 
 static int forward_start(source_t *source, err_t *err) {
     forward_source_t *self = (forward_source_t *) source;
-    address_t address;
-    char text[ADDRESS_TEXT];
-    int fd = address_read(&address, self->setup.rest, PORT, err) ? -1 : address_listen(&address, SOCK_STREAM, err);
-    if (fd < 0)
-        return -1;
-    address_of(fd, text);
-    log_info("listening on forward://%s", text);
-    self->listener = listener_new(&(listener_setup_t){
+    const listener_setup_t setup = {
         .loop = self->setup.loop,
-        .fd = fd,
         .scheme = "forward",
         .connections = (unsigned) self->settings->connections,
         .idle = self->settings->idle,
@@ -261,9 +253,9 @@ static int forward_start(source_t *source, err_t *err) {
         .data = on_data,
         .closed = on_closed,
         .argument = self,
-    });
-    listener_resume(self->listener);
-    return 0;
+    };
+    self->listener = listener_at(&setup, self->setup.rest, PORT, err);
+    return self->listener ? 0 : -1;
 }
 
 static void forward_pause(source_t *source) {

@@ -209,9 +209,10 @@ static bool on_datagram(void *argument, const char *data, size_t size, const cha
 
 /* ---- the source ---- */
 
-static int start_udp(syslog_source_t *self, const address_t *address, err_t *err) {
+static int start_udp(syslog_source_t *self, err_t *err) {
+    address_t address;
     char text[ADDRESS_TEXT];
-    int fd = address_listen(address, SOCK_DGRAM, err);
+    int fd = address_read(&address, self->setup.rest, PORT, err) ? -1 : address_listen(&address, SOCK_DGRAM, err);
     if (fd < 0)
         return -1;
     address_of(fd, text);
@@ -222,16 +223,9 @@ static int start_udp(syslog_source_t *self, const address_t *address, err_t *err
     return 0;
 }
 
-static int start_tcp(syslog_source_t *self, const address_t *address, err_t *err) {
-    char text[ADDRESS_TEXT];
-    int fd = address_listen(address, SOCK_STREAM, err);
-    if (fd < 0)
-        return -1;
-    address_of(fd, text);
-    log_info("listening on tcp://%s", text);
-    self->listener = listener_new(&(listener_setup_t){
+static int start_tcp(syslog_source_t *self, err_t *err) {
+    const listener_setup_t setup = {
         .loop = self->setup.loop,
-        .fd = fd,
         .scheme = "tcp",
         .connections = (unsigned) self->settings->connections,
         .idle = self->settings->idle,
@@ -239,17 +233,16 @@ static int start_tcp(syslog_source_t *self, const address_t *address, err_t *err
         .data = on_data,
         .closed = on_closed,
         .argument = self,
-    });
-    listener_resume(self->listener);
-    return 0;
+    };
+    self->listener = listener_at(&setup, self->setup.rest, PORT, err);
+    return self->listener ? 0 : -1;
 }
 
 static int syslog_start(source_t *source, err_t *err) {
     syslog_source_t *self = (syslog_source_t *) source;
-    address_t address;
-    if (address_read(&address, self->setup.rest, PORT, err) || (self->settings->transport != TRANSPORT_TCP && start_udp(self, &address, err)))
+    if (self->settings->transport != TRANSPORT_TCP && start_udp(self, err))
         return -1;
-    return self->settings->transport != TRANSPORT_UDP ? start_tcp(self, &address, err) : 0;
+    return self->settings->transport != TRANSPORT_UDP ? start_tcp(self, err) : 0;
 }
 
 static void syslog_pause(source_t *source) {

@@ -1,6 +1,5 @@
 /* Source "tcp:": listens, and takes text of any format from all who connect. */
 #include "base/clock.h"
-#include "base/log.h"
 #include "base/memory.h"
 #include "text_server.h"
 
@@ -19,16 +18,8 @@ typedef struct tcp_source {
 
 static int tcp_start(source_t *source, err_t *err) {
     tcp_source_t *self = (tcp_source_t *) source;
-    address_t address;
-    char text[ADDRESS_TEXT];
-    int fd = address_read(&address, self->setup.rest, 0, err) ? -1 : address_listen(&address, SOCK_STREAM, err);
-    if (fd < 0)
-        return -1;
-    address_of(fd, text);
-    log_info("listening on tcp://%s", text);
-    self->server = text_server_new(&self->setup, self->setup.settings, "tcp", fd);
-    text_server_resume(self->server);
-    return 0;
+    self->server = text_server_at(&self->setup, self->setup.settings, err);
+    return self->server ? 0 : -1;
 }
 
 static void tcp_pause(source_t *source) {

@@ -320,15 +320,9 @@ static void on_gone(void *argument, http_exchange_t *exchange) {
 static int webhook_start(source_t *source, err_t *err) {
     webhook_source_t *self = (webhook_source_t *) source;
     const webhook_settings_t *settings = self->settings;
-    char text[ADDRESS_TEXT];
-    int fd = address_listen(&self->address, SOCK_STREAM, err);
-    if (fd < 0)
-        return -1;
-    address_of(fd, text);
-    log_info("listening on http://%s%s", text, *self->address.path ? self->address.path : "/");
-    self->server = http_server_new(&(http_server_setup_t){
+    const http_server_setup_t setup = {
         .loop = self->setup.loop,
-        .fd = fd,
+        .rest = self->setup.rest,
         .connections = (unsigned) settings->connections,
         .idle = settings->idle,
         .timeout = settings->timeout,
@@ -337,8 +331,9 @@ static int webhook_start(source_t *source, err_t *err) {
         .request = on_request,
         .closed = on_gone,
         .argument = self,
-    });
-    return 0;
+    };
+    self->server = http_server_new(&setup, err);
+    return self->server ? 0 : -1;
 }
 
 /* Requests are read all the same: they are told. */

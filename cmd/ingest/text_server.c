@@ -41,12 +41,9 @@ static void on_closed(void *own) {
     mem_free(peer);
 }
 
-text_server_t *text_server_new(const source_setup_t *setup, const text_server_settings_t *settings, const char *scheme, int fd) {
-    text_server_t *server = mem_zero(sizeof *server);
-    server->setup = *setup;
-    server->listener = listener_new(&(listener_setup_t){
-        .loop = setup->loop,
-        .fd = fd,
+static listener_setup_t listener_of(text_server_t *server, const text_server_settings_t *settings, const char *scheme) {
+    return (listener_setup_t){
+        .loop = server->setup.loop,
         .scheme = scheme,
         .connections = (unsigned) settings->connections,
         .idle = settings->idle,
@@ -54,8 +51,27 @@ text_server_t *text_server_new(const source_setup_t *setup, const text_server_se
         .data = on_data,
         .closed = on_closed,
         .argument = server,
-    });
+    };
+}
+
+text_server_t *text_server_new(const source_setup_t *setup, const text_server_settings_t *settings, const char *scheme, int fd) {
+    text_server_t *server = mem_zero(sizeof *server);
+    server->setup = *setup;
+    listener_setup_t listener = listener_of(server, settings, scheme);
+    listener.fd = fd;
+    server->listener = listener_new(&listener);
     return server;
+}
+
+text_server_t *text_server_at(const source_setup_t *setup, const text_server_settings_t *settings, err_t *err) {
+    text_server_t *server = mem_zero(sizeof *server);
+    server->setup = *setup;
+    listener_setup_t listener = listener_of(server, settings, "tcp");
+    server->listener = listener_at(&listener, setup->rest, 0, err);
+    if (server->listener)
+        return server;
+    mem_free(server);
+    return NULL;
 }
 
 void text_server_pause(text_server_t *server) {

@@ -18,6 +18,8 @@ typedef struct text_server_settings {
 
 /* scheme: static. fd: the server's from now on. Begins paused. */
 text_server_t *text_server_new(const source_setup_t *setup, const text_server_settings_t *settings, const char *scheme, int fd);
+/* At the address in setup's URL, by TCP. Begins at once; NULL: it cannot be listened on. */
+text_server_t *text_server_at(const source_setup_t *setup, const text_server_settings_t *settings, err_t *err);
 void text_server_pause(text_server_t *server);
 void text_server_resume(text_server_t *server);
 void text_server_free(text_server_t *server);         /* NULL is legal */

@@ -4,7 +4,7 @@
 #include "base/secret.h"
 
 /* The query's pairs, with *** for the values of those that look secret. */
-static void put_query(buf_t *out, text_t query) {
+void url_put_query_redacted(buf_t *out, text_t query) {
     text_t pair;
     for (bool first = true; text_split(&query, '&', &pair); first = false) {
         if (!first)
@@ -48,7 +48,7 @@ static void put_redacted(buf_t *out, text_t url) {
     if (path == url.size)
         return;
     buf_put_byte(out, '?');
-    put_query(out, after(url, path + 1));
+    url_put_query_redacted(out, after(url, path + 1));
 }
 
 void url_put_redacted(buf_t *out, text_t url) {
@@ -62,5 +62,5 @@ void url_put_redacted_whole(buf_t *out, text_t url) {
     if (size == url.size)
         return;
     buf_put_byte(out, '#');
-    put_query(out, after(url, size + 1));
+    url_put_query_redacted(out, after(url, size + 1));
 }

@@ -11,4 +11,7 @@ void url_put_redacted(buf_t *out, text_t url);
 /* The same with its fragment, which may be made of pairs like a query. */
 void url_put_redacted_whole(buf_t *out, text_t url);
 
+/* A query alone, or a form's fields: "a=1&token=***". */
+void url_put_query_redacted(buf_t *out, text_t query);
+
 #endif

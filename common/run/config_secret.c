@@ -149,6 +149,12 @@ static size_t secret_pair(const char *text) {
     return name + 1 + (text[name] == ':' && text[name + 1] == ' ');
 }
 
+static bool is_reference(const json_t *value) {
+    text_t name;
+    const char *text = json_string_value(value);
+    return is_file_reference(value) || (text && *text && reference_at(text, &name) == strlen(text));
+}
+
 static json_t *redact_text(const char *text) {
     buf_t out = {0};
     const char *scheme = strstr(text, "://");
@@ -180,13 +186,49 @@ static json_t *redact_header(const char *header) {
     return result;
 }
 
+/* JSON that goes to somebody else: there every name counts. */
+static json_t *redact_foreign(const json_t *value) {
+    json_t *copy;
+    const char *member;
+    json_t *item;
+    if (json_is_array(value)) {
+        copy = json_array();
+        for (size_t i = 0; i < json_array_size(value); i++)
+            json_array_append_new(copy, redact_foreign(json_array_get(value, i)));
+        return copy;
+    }
+    if (!json_is_object(value))
+        return config_redact(value);
+    copy = json_object();
+    json_object_foreach((json_t *) value, member, item)
+        json_object_set_new(copy, member, secret_name(text_of(member)) ? json_string(SECRET_MASK) : redact_foreign(item));
+    return copy;
+}
+
+/* What a request sends: the values in its JSON or form by their names; of a body of another kind nothing can be told, so nothing is shown. */
+static json_t *redact_body(const char *body) {
+    json_t *value = json_loads(body, JSON_DECODE_ANY, NULL), *shown;
+    if (json_is_object(value) || json_is_array(value)) {
+        json_t *redacted = redact_foreign(value);
+        char *text = json_dumps(redacted, JSON_COMPACT);
+        shown = json_string(text);
+        free(text);
+        json_decref(redacted);
+    } else if (!*body || strpbrk(body, " \t\r\n\"<>") || *body == '{' || !strchr(body, '=')) {
+        shown = json_string(*body ? SECRET_MASK : "");
+    } else {
+        buf_t out = {0};
+        url_put_query_redacted(&out, text_of(body));
+        shown = json_string(buf_text(&out));
+        buf_fini(&out);
+    }
+    json_decref(value);
+    return shown;
+}
+
 /* What a secret member shows: whole references as they are, all else masked. */
 static json_t *redact_secret(const json_t *value) {
-    if (is_file_reference(value))
-        return json_deep_copy(value);
-    text_t name;
-    const char *text = json_string_value(value);
-    if (text && reference_at(text, &name) == strlen(text) && *text)
+    if (is_reference(value))
         return json_deep_copy(value);
     return json_is_null(value) ? json_null() : json_string(SECRET_MASK);
 }
@@ -216,6 +258,8 @@ static json_t *redact_member(const char *member, const json_t *value) {
         return json_deep_copy(value);
     if (strcmp(member, "header") == 0 || strcmp(member, "headers") == 0)
         return redact_headers(value);
+    if (strcmp(member, "body") == 0 && json_is_string(value) && !is_reference(value))
+        return redact_body(json_string_value(value));
     return secret_name(text_of(member)) ? redact_secret(value) : config_redact(value);
 }
 

@@ -323,6 +323,25 @@ static void names_and_headers_of_secrets_are_the_same_everywhere(void **state) {
     json_decref(value);
 }
 
+static void expect_body(const char *body, const char *expected) {
+    json_t *value = json_pack("{s:s}", "body", body), *shown = config_redact(value);
+    assert_string_equal(json_string_value(json_object_get(shown, "body")), expected);
+    json_decref(shown);
+    json_decref(value);
+}
+
+static void of_a_body_the_values_with_secret_names_are_hidden(void **state) {
+    expect_body("{\"user\": \"joe\", \"key\": \"p1\", \"in\": [{\"password\": \"p1\", \"n\": 5}], \"token\": {\"a\": 1}}",
+                "{\"user\":\"joe\",\"key\":\"***\",\"in\":[{\"password\":\"***\",\"n\":5}],\"token\":\"***\"}");
+    expect_body("user=joe&password=p1&since={cursor}", "user=joe&password=***&since={cursor}");
+    expect_body("user=joe&password=p1&city=Oslo", "user=joe&password=***&city=Oslo");
+    expect_body("<login><password>p1</password></login>", "***");
+    expect_body("{\"since\": {cursor}, \"password\": \"p1\"}", "***");
+    expect_body("p1", "***");
+    expect_body("${BODY}", "${BODY}");
+    expect_body("", "");
+}
+
 static void a_file_that_cannot_be_read_is_one_error(void **state) {
     clear(NULL);
     assert_int_equal(config_load(&config, "/nonexistent/config.json", &tools, &errors), -1);
@@ -375,6 +394,7 @@ int main(void) {
         cmocka_unit_test_teardown(secrets_come_from_the_environment_and_files, clear),
         cmocka_unit_test_teardown(a_bad_value_from_a_secret_is_not_shown, clear),
         cmocka_unit_test(nothing_secret_is_left_after_redaction),
+        cmocka_unit_test(of_a_body_the_values_with_secret_names_are_hidden),
         cmocka_unit_test_teardown(what_follows_from_a_wrong_name_is_no_error_of_its_own, clear),
         cmocka_unit_test_teardown(an_unknown_scheme_is_answered_with_schemes, clear),
         cmocka_unit_test(names_and_headers_of_secrets_are_the_same_everywhere),
