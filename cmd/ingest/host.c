@@ -119,6 +119,23 @@ static void divert(source_host_t *host, frame_builder_t *builder) {
     host->target.builder = stage_builder(host->stage, host->stage->name);
 }
 
+/* The message's time for the last event, which has that of its ingestion. */
+static void give_time(const source_host_t *host, frame_builder_t *builder) {
+    uint8_t *bytes = builder->body.data + builder->start + EVENT_HEAD - 8;
+    uint32_t seconds = (uint32_t) bytes[0] << 24 | (uint32_t) bytes[1] << 16 | (uint32_t) bytes[2] << 8 | bytes[3];
+    uint32_t ns = (uint32_t) bytes[4] << 24 | (uint32_t) bytes[5] << 16 | (uint32_t) bytes[6] << 8 | bytes[7];
+    if (seconds * NS_PER_S + ns != host->target.ingest_time)
+        return;
+    seconds = (uint32_t) (host->time / NS_PER_S);
+    ns = (uint32_t) (host->time % NS_PER_S);
+    for (int i = 0; i < 4; i++) {
+        bytes[i] = (uint8_t) (seconds >> 8 * (3 - i));
+        bytes[4 + i] = (uint8_t) (ns >> 8 * (3 - i));
+    }
+    builder->greatest = builder->events == 1 || host->time > host->greatest ? host->time : host->greatest;
+    builder->data_time = true;
+}
+
 static bool on_committed(void *argument) {
     source_host_t *host = argument;
     frame_builder_t *builder = host->target.builder;
@@ -132,6 +149,8 @@ static bool on_committed(void *argument) {
         take_back(host, builder);
         return true;
     }
+    if (host->timed)
+        give_time(host, builder);
     if (host->tag)
         tag_last(builder, host->tag, &host->other);
     if (__builtin_expect(host->target.topic != NULL, 0) && strcmp(host->target.topic, host->stage->name) != 0 &&
@@ -204,6 +223,11 @@ bool source_prime(source_host_t *host, decoder_t *decoder, const char *data, siz
 
 void source_tag(source_host_t *host, const tag_t *tag) {
     host->tag = tag && tag->count ? tag : NULL;
+}
+
+void source_time(source_host_t *host, int64_t time) {
+    host->timed = time != SOURCE_NO_TIME;
+    host->time = time < 0 ? 0 : time > EVENT_TIME_MAX ? EVENT_TIME_MAX : time;
 }
 
 uint64_t source_decoded(const source_host_t *host) {

@@ -29,6 +29,8 @@ struct source_host {
     uint64_t pending;              /* committed, not yet counted */
     buf_t other;                   /* an event on its way to another stream */
     const tag_t *tag;              /* fields that decoded events get as well; or NULL */
+    bool timed;                    /* such events get this time, too */
+    int64_t time;
     bool primed;                   /* source_prime: there was a record  */
     bool moved;                    /* since the position was stored */
     uint64_t bad, bad_stored;      /* records that could not be used, in this run; and up to the stored position */

@@ -91,6 +91,9 @@ uint64_t source_records(const source_host_t *host);                  /* dealt wi
 bool source_prime(source_host_t *host, decoder_t *decoder, const char *data, size_t size);
 /* Every event that is decoded from now on gets these fields as well (borrowed; NULL: none any more). */
 void source_tag(source_host_t *host, const tag_t *tag);
+/* Decoded events that bring no time of their own get this one (ns; a message's time stamp); SOURCE_NO_TIME: none any more. */
+#define SOURCE_NO_TIME INT64_MIN
+void source_time(source_host_t *host, int64_t time);
 /* The position has moved, though there may be no event for that: it is stored soon. */
 void source_moved(source_host_t *host);
 bool source_keeps_position(const source_host_t *host);               /* with --state */

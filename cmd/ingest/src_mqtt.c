@@ -1,14 +1,14 @@
-/* Source "mqtt:", "mqtts:": messages of an MQTT server. Here are the options, what becomes of a payload, and the position; the session is in mqtt.c. */
+/* Source "mqtt:", "mqtts:": messages of an MQTT server. Here are the options, the topic's fields, and the position; the session is in mqtt.c, what becomes of a payload in payload.c. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
-#include "data/json.h"
 #include "data/pack.h"
 #include "mqtt.h"
-#include "mqtt_url.h"
+#include "payload.h"
+#include "server_url.h"
 #include "source.h"
 
 #define FIELDS_MAX 64
@@ -53,24 +53,19 @@ typedef struct mqtt_source {
     source_t source;
     source_setup_t setup;
     const mqtt_settings_t *settings;
-    mqtt_url_t url;
+    server_url_t url;
     char *place;                   /* "mqtt://host:port" */
     char *client;
     const char **filters;
     size_t filter_count;
     mqtt_t *mqtt;
-    bool json;
-    decoder_t *decoder;
-    bool paused, restored, waiting;       /* waiting: for our name to be durable, before the server hears it */
+    payload_t payload;
+    bool restored, waiting;        /* waiting: for our name to be durable, before the server hears it */
     /* the message under way */
     bool delivering;
     uint16_t id;
-    text_t text;                   /* what is decoded: its payload, or `lines` */
-    buf_t lines, topic;
-    size_t at;
-    uint64_t first;                /* source_records before it */
+    buf_t topic;
     tag_t tag;
-    buf_t packed;
     /* A message of which some records were handed over, and which the server will send again: it was never acknowledged. id 0: none. */
     uint16_t partial_id;
     uint64_t partial_records;
@@ -78,24 +73,17 @@ typedef struct mqtt_source {
 
 /* The topic's parts and the flag as fields. */
 
-static void put_pair_text(tag_t *tag, const char *name, size_t name_size, text_t value) {
-    pack_string(&tag->pairs, name, name_size);
-    pack_string(&tag->pairs, value.data, value.size);
-    tag->count++;
-}
-
 static void make_tag(mqtt_source_t *self, const mqtt_packet_t *packet) {
     const mqtt_settings_t *settings = self->settings;
     tag_t *tag = &self->tag;
-    buf_clear(&tag->pairs);
-    tag->count = 0;
+    tag_clear(tag);
     if (settings->topic_field)
-        put_pair_text(tag, settings->topic_field, strlen(settings->topic_field), packet->topic);
+        tag_put_text(tag, text_of(settings->topic_field), packet->topic);
     if (settings->topic_fields) {
         text_t names = text_of(settings->topic_fields), levels = packet->topic, name, level;
         while (text_split(&names, ',', &name) && text_split(&levels, '/', &level)) {
             if (name.size && !text_is(name, "-"))
-                put_pair_text(tag, name.data, name.size, level);
+                tag_put_text(tag, name, level);
         }
     }
     if (settings->retained_field) {
@@ -105,66 +93,6 @@ static void make_tag(mqtt_source_t *self, const mqtt_packet_t *packet) {
     }
 }
 
-/* Payloads. */
-
-static void put_line(buf_t *out, value_t value) {
-    if (value.type != VALUE_MAP)
-        buf_put_text(out, "{\"value\":");
-    json_put_value(out, value);
-    buf_put_text(out, value.type != VALUE_MAP ? "}\n" : "\n");
-}
-
-/* JSON of any layout becomes lines: an object is an event, an array one for each element, and what is no object is the field `value`. */
-static int json_to_lines(mqtt_source_t *self, text_t payload, err_t *err) {
-    buf_clear(&self->packed);
-    buf_clear(&self->lines);
-    ssize_t used = json_read_value(payload, &self->packed, err);
-    if (used < 0)
-        return -1;
-    if (text_trim(text_make(payload.data + used, payload.size - (size_t) used)).size)
-        return err_set(err, "more text after the JSON value, at byte %zd; for other payloads there is --format", used + 1);
-    pack_cursor_t cursor = pack_cursor(self->packed.data, self->packed.size);
-    value_t value, item;
-    uint32_t count;
-    ASSERT(pack_read_value(&cursor, &value));
-    if (value.type != VALUE_ARRAY) {
-        put_line(&self->lines, value);
-        return 0;
-    }
-    cursor = pack_cursor(value.packed, value.size);
-    ASSERT(pack_read_array(&cursor, &count));
-    for (uint32_t i = 0; i < count; i++) {
-        ASSERT(pack_read_value(&cursor, &item));
-        put_line(&self->lines, item);
-    }
-    return 0;
-}
-
-static text_t lines_of(mqtt_source_t *self) {
-    return text_make((const char *) self->lines.data, self->lines.size);
-}
-
-/* False: the payload cannot be used. */
-static bool choose_text(mqtt_source_t *self, const mqtt_packet_t *packet) {
-    text_t payload = packet->payload;
-    err_t err;
-    if (!payload.size && self->tag.count) {
-        buf_clear(&self->lines);
-        buf_put_text(&self->lines, "{}\n");
-        self->text = self->json ? lines_of(self) : payload;
-        return true;
-    }
-    self->text = payload;
-    if (!self->json || !payload.size || (payload.data[0] == '{' && !memchr(payload.data, '\n', payload.size)))
-        return true;
-    if (json_to_lines(self, payload, &err)) {
-        source_bad(self->setup.host, payload, buf_text(&self->topic), err.text);
-        return false;
-    }
-    self->text = lines_of(self);
-    return true;
-}
-
 static void name_place(mqtt_source_t *self, const mqtt_packet_t *packet) {
     buf_clear(&self->topic);
     text_put_visible(&self->topic, packet->topic, 200);
@@ -172,36 +100,20 @@ static void name_place(mqtt_source_t *self, const mqtt_packet_t *packet) {
 
 static bool on_message(void *argument, const mqtt_packet_t *packet) {
     mqtt_source_t *self = argument;
-    source_host_t *host = self->setup.host;
     if (!self->delivering) {
         name_place(self, packet);
         make_tag(self, packet);
         self->id = packet->id;
-        self->at = 0;
-        self->first = source_records(host);
+        self->delivering = true;
         bool again = packet->id && packet->id == self->partial_id;
-        if (choose_text(self, packet) && self->text.size) {
-            self->delivering = true;
-            decoder_reset(self->decoder);
-            self->decoder->records = 0;
-            source_skip(host, again ? self->partial_records : 0);
-            source_tag(host, &self->tag);
-        }
+        payload_begin(&self->payload, packet->payload, &self->tag, buf_text(&self->topic), again ? self->partial_records : 0);
         if (again)
             self->partial_id = 0;
     }
-    while (self->delivering && self->at < self->text.size && !self->paused) {
-        size_t used = source_decode(host, self->decoder, self->text.data + self->at, self->text.size - self->at, true, buf_text(&self->topic));
-        self->at += used;
-        if (!used && !self->paused)
-            break;
-    }
-    if (self->delivering && self->paused && self->at < self->text.size)
+    if (!payload_go_on(&self->payload))
         return false;
     self->delivering = false;
-    source_skip(host, 0);
-    source_tag(host, NULL);
-    source_healthy(host);
+    source_healthy(self->setup.host);
     return true;
 }
 
@@ -225,9 +137,8 @@ static void on_down(void *argument, const char *reason) {
     if (self->delivering) {
         self->delivering = false;
         self->partial_id = self->id;
-        self->partial_records = source_records(self->setup.host) - self->first;
-        source_skip(self->setup.host, 0);
-        source_tag(self->setup.host, NULL);
+        self->partial_records = payload_records(&self->payload);
+        payload_end(&self->payload);
     }
     source_unhealthy(self->setup.host, "%s: %s; trying again", self->place, reason);
 }
@@ -252,15 +163,11 @@ static int mqtt_source_start(source_t *source, err_t *err) {
 }
 
 static void mqtt_source_pause(source_t *source) {
-    mqtt_source_t *self = (mqtt_source_t *) source;
-    self->paused = true;
-    mqtt_pause(self->mqtt);
+    mqtt_pause(((mqtt_source_t *) source)->mqtt);
 }
 
 static void mqtt_source_resume(source_t *source) {
-    mqtt_source_t *self = (mqtt_source_t *) source;
-    self->paused = false;
-    mqtt_resume(self->mqtt);
+    mqtt_resume(((mqtt_source_t *) source)->mqtt);
 }
 
 static void mqtt_source_position(const source_t *source, buf_t *out) {
@@ -275,7 +182,7 @@ static void mqtt_source_position(const source_t *source, buf_t *out) {
     pack_text(out, "id");
     pack_uint(out, delivering ? self->id : self->partial_id);
     pack_text(out, "records");
-    pack_uint(out, delivering ? source_records(self->setup.host) - self->first : self->partial_records);
+    pack_uint(out, delivering ? payload_records(&self->payload) : self->partial_records);
 }
 
 static bool stored_text(const uint8_t *position, size_t size, const char *name, text_t *text) {
@@ -324,12 +231,10 @@ static void mqtt_source_acknowledge(source_t *source, const uint8_t *position, s
 static void mqtt_source_free(source_t *source) {
     mqtt_source_t *self = (mqtt_source_t *) source;
     mqtt_free(self->mqtt);
-    decoder_free(self->decoder);
-    buf_fini(&self->lines);
+    payload_fini(&self->payload);
     buf_fini(&self->topic);
-    buf_fini(&self->packed);
     buf_fini(&self->tag.pairs);
-    mqtt_url_fini(&self->url);
+    server_url_fini(&self->url);
     mem_free(self->filters);
     mem_free(self->client);
     mem_free(self->place);
@@ -348,6 +253,11 @@ static const source_class_t class = {
 
 static bool is_tls(const source_setup_t *setup) {
     return strncasecmp(setup->url, "mqtts:", 6) == 0;
+}
+
+static int read_url(server_url_t *url, const source_setup_t *setup, err_t *err) {
+    url->tls = is_tls(setup);
+    return server_url_read(url, setup->rest, url->tls ? 8883 : 1883, "an address of MQTT looks like mqtt://host:1883/topic/#", err);
 }
 
 static int check_fields(const mqtt_settings_t *settings, err_t *err) {
@@ -382,7 +292,7 @@ static int check_fields(const mqtt_settings_t *settings, err_t *err) {
     return result;
 }
 
-static int check_login(const mqtt_settings_t *settings, const mqtt_url_t *url, err_t *err) {
+static int check_login(const mqtt_settings_t *settings, const server_url_t *url, err_t *err) {
     const char *user = settings->user ? settings->user : url->user, *password = settings->password ? settings->password : url->password;
     if (password && !user && settings->protocol == 0)
         return err_set(err, "--password needs --user with --protocol 3.1.1");
@@ -395,13 +305,13 @@ static int check_login(const mqtt_settings_t *settings, const mqtt_url_t *url, e
 
 static int mqtt_check(const source_setup_t *setup, err_t *err) {
     const mqtt_settings_t *settings = setup->settings;
-    mqtt_url_t url = {0};
-    if (mqtt_url_read(&url, is_tls(setup), setup->rest, err))
+    server_url_t url = {0};
+    if (read_url(&url, setup, err))
         return -1;
-    int result = *url.topic ? mqtt_check_filter(url.topic, err) : 0;
+    int result = *url.path ? mqtt_check_filter(url.path, err) : 0;
     for (size_t i = 0; i < settings->topics.count && !result; i++)
         result = mqtt_check_filter(settings->topics.items[i], err);
-    if (!result && !*url.topic && !settings->topics.count)
+    if (!result && !*url.path && !settings->topics.count)
         result = err_set(err, "which topic? mqtt://host/topic/# or --topic FILTER; # is all topics");
     if (!result && !url.tls && (settings->tls_ca || settings->tls_cert || settings->tls_key))
         result = err_set(err, "--tls-ca, --tls-cert and --tls-key are for mqtts://");
@@ -409,7 +319,7 @@ static int mqtt_check(const source_setup_t *setup, err_t *err) {
         result = err_set(err, "--retry-max is below --retry-min");
     if (!result)
         result = check_login(settings, &url, err) || check_fields(settings, err) ? -1 : 0;
-    mqtt_url_fini(&url);
+    server_url_fini(&url);
     return result;
 }
 
@@ -425,7 +335,7 @@ static void choose_filters(mqtt_source_t *self) {
     const mqtt_settings_t *settings = self->settings;
     self->filters = mem_zero((settings->topics.count + 1) * sizeof *self->filters);
     for (size_t i = 0; i < settings->topics.count + 1; i++) {
-        const char *filter = i ? settings->topics.items[i - 1] : self->url.topic;
+        const char *filter = i ? settings->topics.items[i - 1] : self->url.path;
         if (source_trial(self->setup.host) && strncmp(filter, "$share/", 7) == 0) /* others are to get their share all the same */
             filter = strchr(filter + 7, '/') + 1;
         bool twice = !*filter;
@@ -477,14 +387,12 @@ static void make_session(mqtt_source_t *self) {
 
 static int mqtt_open(source_t **source, const source_setup_t *setup, err_t *err) {
     const mqtt_settings_t *settings = setup->settings;
-    mqtt_url_t url = {0};
-    decoder_t *decoder;
-    bool json = !setup->format || strcmp(setup->format->name, "json") == 0;
-    const format_t *format = json ? format_find("ndjson") : setup->format;
-    if (mqtt_url_read(&url, is_tls(setup), setup->rest, err))
+    server_url_t url = {0};
+    payload_t payload;
+    if (read_url(&url, setup, err))
         return -1;
-    if (format->decoder_open(&decoder, setup->format_settings, err)) {
-        mqtt_url_fini(&url);
+    if (payload_init(&payload, setup, err)) {
+        server_url_fini(&url);
         return -1;
     }
     mqtt_source_t *self = mem_zero(sizeof *self);
@@ -492,8 +400,7 @@ static int mqtt_open(source_t **source, const source_setup_t *setup, err_t *err)
     self->setup = *setup;
     self->settings = settings;
     self->url = url;
-    self->decoder = decoder;
-    self->json = json;
+    self->payload = payload;
     self->place = mem_format("%s://%s:%u", url.tls ? "mqtts" : "mqtt", url.host, url.port);
     self->client = settings->client_id && !source_trial(setup->host) ? mem_text(settings->client_id) : new_client();
     choose_filters(self);
@@ -504,11 +411,11 @@ static int mqtt_open(source_t **source, const source_setup_t *setup, err_t *err)
 
 /* The host's name. */
 static const char *mqtt_stream(const source_setup_t *setup, buf_t *space) {
-    mqtt_url_t url = {0};
+    server_url_t url = {0};
     err_t err;
-    bool good = mqtt_url_read(&url, false, setup->rest, &err) == 0;
+    bool good = read_url(&url, setup, &err) == 0;
     buf_put_text(space, good && !strchr(url.host, ':') ? url.host : "mqtt");
-    mqtt_url_fini(&url);
+    server_url_fini(&url);
     return buf_text(space);
 }
 

@@ -3,6 +3,17 @@
 
 #include "data/pack.h"
 
+void tag_clear(tag_t *tag) {
+    buf_clear(&tag->pairs);
+    tag->count = 0;
+}
+
+void tag_put_text(tag_t *tag, text_t name, text_t value) {
+    pack_string(&tag->pairs, name.data, name.size);
+    pack_string(&tag->pairs, value.data, value.size);
+    tag->count++;
+}
+
 static bool has_name(const tag_t *tag, text_t name) {
     pack_cursor_t cursor = pack_cursor(tag->pairs.data, tag->pairs.size);
     text_t key;

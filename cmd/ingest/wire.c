@@ -219,6 +219,13 @@ void wire_write(wire_t *wire, const void *bytes, size_t size) {
         flush(wire);
 }
 
+int wire_fd(const wire_t *wire) {
+    curl_socket_t fd = CURL_SOCKET_BAD;
+    if (wire->is_up && !wire->lost)
+        curl_easy_getinfo(wire->easy, CURLINFO_ACTIVESOCKET, &fd);
+    return fd == CURL_SOCKET_BAD ? -1 : fd;
+}
+
 void wire_pause(wire_t *wire) {
     if (wire) {
         wire->paused = true;

@@ -34,6 +34,7 @@ ssize_t wire_read(wire_t *wire, void *space, size_t size);
 /* Sends the bytes, or keeps them until they can be sent. */
 void wire_write(wire_t *wire, const void *bytes, size_t size);
 
+int wire_fd(const wire_t *wire);                      /* the socket, for waiting at the end of a run; -1: none is up */
 void wire_pause(wire_t *wire);                        /* reads no more; sending goes on; NULL is legal */
 void wire_resume(wire_t *wire);
 

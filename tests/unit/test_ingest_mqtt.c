@@ -6,7 +6,7 @@
 #include <cmocka.h>
 
 #include "../../cmd/ingest/mqtt_acks.h"
-#include "../../cmd/ingest/mqtt_url.h"
+#include "../../cmd/ingest/server_url.h"
 
 static void a_connect_packet_is_what_the_standard_shows(void **state) {
     buf_t out = {0};
@@ -68,22 +68,22 @@ static void filters_are_checked(void **state) {
 }
 
 static void addresses_are_taken_apart(void **state) {
-    mqtt_url_t url = {0};
+    server_url_t url = {0};
     err_t err;
-    assert_int_equal(mqtt_url_read(&url, true, "//us%40er:p%3Aw@[::1]:99/a/%23", &err), 0);
+    assert_int_equal(server_url_read(&url, "//us%40er:p%3Aw@[::1]:99/a/%23", 8883, "x", &err), 0);
     assert_string_equal(url.user, "us@er");
     assert_string_equal(url.password, "p:w");
     assert_string_equal(url.host, "::1");
     assert_int_equal(url.port, 99);
-    assert_string_equal(url.topic, "a/#");
-    mqtt_url_fini(&url);
-    assert_int_equal(mqtt_url_read(&url, true, "//h", &err), 0);
+    assert_string_equal(url.path, "a/#");
+    server_url_fini(&url);
+    assert_int_equal(server_url_read(&url, "//h", 8883, "x", &err), 0);
     assert_int_equal(url.port, 8883);
-    assert_string_equal(url.topic, "");
-    mqtt_url_fini(&url);
+    assert_string_equal(url.path, "");
+    server_url_fini(&url);
     static const char *const bad[] = {"h/t", "//", "//:1/t", "//h:/t", "//h:70000/t", "//u%00@h/t", "//h/%00", "//h h/t"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        assert_int_equal(mqtt_url_read(&url, false, bad[i], &err), -1);
+        assert_int_equal(server_url_read(&url, bad[i], 1883, "x", &err), -1);
 }
 
 static mqtt_packet_t message(unsigned qos, uint16_t id, bool again) {

@@ -1,5 +1,5 @@
-/* Addresses of MQTT servers. */
-#include "mqtt_url.h"
+/* Addresses of servers, as brokers have them. */
+#include "server_url.h"
 
 #include <string.h>
 
@@ -28,9 +28,9 @@ static char *decode(text_t text) {
     return out;
 }
 
-static int read_host(mqtt_url_t *url, text_t text, err_t *err) {
+static int read_host(server_url_t *url, text_t text, unsigned fallback, const char *like, err_t *err) {
     text_t host = text, port = {0};
-    int64_t number = url->tls ? 8883 : 1883;
+    int64_t number = fallback;
     const char *colon = text.size ? memrchr(text.data, ':', text.size) : NULL;
     const char *bracket = text.size && text.data[0] == '[' ? memchr(text.data, ']', text.size) : NULL;
     if (bracket)
@@ -43,48 +43,48 @@ static int read_host(mqtt_url_t *url, text_t text, err_t *err) {
         host = text_make(text.data + 1, (size_t) (bracket - text.data - 1));
     err_t unused;
     if (!host.size || (colon && (text_to_int(port, &number, &unused) || number < 1 || number > 65535)))
-        return err_set(err, "an address of MQTT looks like mqtt://host:1883/topic/#, its port is from 1 to 65535");
+        return err_set(err, "%s, its port is from 1 to 65535", like);
     for (size_t i = 0; i < host.size; i++) {
         if ((unsigned char) host.data[i] <= ' ' || strchr("/@\\\"<>^`{|}%", host.data[i]))
-            return err_set(err, "an address of MQTT looks like mqtt://host:1883/topic/#: the host's name has a character that none has");
+            return err_set(err, "%s: the host's name has a character that none has", like);
     }
     url->host = mem_text_n(host.data, host.size);
     url->port = (unsigned) number;
     return 0;
 }
 
-int mqtt_url_read(mqtt_url_t *url, bool tls, const char *rest, err_t *err) {
+int server_url_read(server_url_t *url, const char *rest, unsigned port, const char *like, err_t *err) {
     if (strncmp(rest, "//", 2) != 0)
-        return err_set(err, "an address of MQTT looks like mqtt://host:1883/topic/#");
+        return err_set(err, "%s", like);
     rest += 2;
     size_t size = strcspn(rest, "/#");
     const char *at = memrchr(rest, '@', size), *host = at ? at + 1 : rest;
-    mqtt_url_t made = {.tls = tls};
+    server_url_t made = {.tls = url->tls};
     if (at) {
         text_t both = text_make(rest, (size_t) (at - rest)), user;
         text_split(&both, ':', &user);
         made.user = decode(user);
         made.password = both.data ? decode(both) : NULL;
         if (!made.user || (both.data && !made.password)) {
-            mqtt_url_fini(&made);
+            server_url_fini(&made);
             return err_set(err, "the user or password in the address has a NUL");
         }
     }
-    made.topic = decode(text_of(rest[size] == '/' ? rest + size + 1 : rest + size));
-    if (!made.topic || read_host(&made, text_make(host, (size_t) (rest + size - host)), err)) {
-        if (!made.topic)
-            err_set(err, "the topic in the address has a NUL");
-        mqtt_url_fini(&made);
+    made.path = decode(text_of(rest[size] == '/' ? rest + size + 1 : rest + size));
+    if (!made.path || read_host(&made, text_make(host, (size_t) (rest + size - host)), port, like, err)) {
+        if (!made.path)
+            err_set(err, "what stands behind the host in the address has a NUL");
+        server_url_fini(&made);
         return -1;
     }
     *url = made;
     return 0;
 }
 
-void mqtt_url_fini(mqtt_url_t *url) {
+void server_url_fini(server_url_t *url) {
     mem_free(url->user);
     mem_free(url->password);
     mem_free(url->host);
-    mem_free(url->topic);
-    *url = (mqtt_url_t){0};
+    mem_free(url->path);
+    *url = (server_url_t){0};
 }
