@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from support import _SANITIZER, wait_for
+from support import _SANITIZER, lines_of, wait_for, whole
 
 EX_USAGE = 64
 
@@ -86,7 +86,8 @@ class Control:
 
     def supervisor_pid(self, run_dir):
         lock = run_dir / "lock"
-        return int(lock.read_text()) if lock.exists() and lock.read_text().strip() else None
+        said = lock.read_text().strip() if lock.exists() else ""
+        return int(said) if said else None
 
     def finish(self):
         """Ends what still runs, and reports what a sanitizer found in any stage."""
@@ -124,5 +125,11 @@ def write_csv(path, first, count):
 
 
 def seqs(path):
-    """The seq of each line of an NDJSON file, in order."""
-    return [int(seq) for seq in re.findall(r'"seq":(\d+)', Path(path).read_text())] if Path(path).exists() else []
+    """The seq of each line of an NDJSON file, in order. While it is still being written: seqs_so_far."""
+    return [event["seq"] for event in lines_of(path)]
+
+
+def seqs_so_far(path):
+    """Those of the lines that are complete; none when there is no file yet. Where the writer is killed, the next one ends the line that it left in
+    part: such a line is passed over."""
+    return [json.loads(line)["seq"] for line in whole(Path(path)).splitlines() if line.endswith(b"}")]

@@ -67,13 +67,28 @@ def wait_for(condition, what="the condition", seconds=15):
         pause = min(pause * 1.5, 0.1)
 
 
+def whole(data):
+    """The complete lines of what somebody is still writing (bytes or a Path; no file yet: nothing): its last line may be there in part."""
+    if isinstance(data, Path):
+        data = data.read_bytes() if data.exists() else b""
+    return data[:data.rfind(b"\n") + 1]
+
+
+def lines_so_far(data):
+    """The complete lines of NDJSON that is still being written (bytes or a Path) as a list of objects."""
+    return lines_of(whole(data))
+
+
 def lines_of(data):
-    """NDJSON (bytes, text or a Path) as a list of objects."""
+    """NDJSON (bytes, text or a Path) as a list of objects. It must be finished: a last line without its end is a fault. While its writer may
+    still be at it, lines_so_far is meant."""
     if isinstance(data, Path):
         data = data.read_bytes()
     if isinstance(data, bytes):
         data = data.decode()
-    return [json.loads(line) for line in data.split("\n") if line.strip()]
+    *lines, rest = data.split("\n")
+    assert not rest, f"the last line is unfinished: {rest[-200:]!r}"
+    return [json.loads(line) for line in lines if line.strip()]
 
 
 def ndjson(events):
@@ -111,9 +126,9 @@ class Tool:
 
     @property
     def events(self):
-        """The complete NDJSON lines on stdout so far."""
-        data = self.out
-        return lines_of(data[:data.rfind(b"\n") + 1])
+        """The complete NDJSON lines on stdout so far. When it has ended by itself they must all be complete."""
+        ended = self.process.poll() is not None and not self.ended_by_us
+        return lines_of(self.out) if ended else lines_so_far(self.out)
 
     @property
     def running(self):

@@ -4,7 +4,7 @@ import datetime
 import json
 
 from pipeline import Pipeline
-from support import lines_of, ndjson, wait_for
+from support import lines_so_far, ndjson, wait_for
 
 
 def now(seconds=0):
@@ -40,7 +40,7 @@ def test_a_silence_reaches_a_sink_and_rest(tools, directory):
         alerts=[{"name": "dead", "from": "values", "when": "no data for 500ms", "repeat_every": "1h", "expire": "2h"}],
         sinks=[{"type": "file", "path": "alerts.ndjson", "from": "alerts"}]).ready()
     path = directory / "alerts.ndjson"
-    firing = lambda: {alert["alert"]: alert for alert in (lines_of(path) if path.exists() else []) if alert["state"] == "firing"}
+    firing = lambda: {alert["alert"]: alert for alert in lines_so_far(path) if alert["state"] == "firing"}
     wait_for(lambda: set(firing()) == {"silent", "dead"}, lambda: f"both alerts, not {firing()}", 30)
     assert firing()["silent"]["key"] == {"device": "a"} and firing()["silent"]["severity"] == "critical"
     assert "key" not in firing()["dead"] and firing()["dead"]["message"] == "dead: no data for 500ms"
@@ -50,7 +50,7 @@ def test_a_silence_reaches_a_sink_and_rest(tools, directory):
     assert {alert["event"]["alert"] for alert in pipeline.get("/api/alerts")["firing"]} == {"silent", "dead"}
     with open(directory / "in.ndjson", "ab") as file:
         file.write(ndjson([{"@timestamp": now(), "device": "a", "v": 2}]))
-    cleared = lambda: {alert["alert"] for alert in lines_of(path) if alert["state"] == "cleared"}
+    cleared = lambda: {alert["alert"] for alert in lines_so_far(path) if alert["state"] == "cleared"}
     wait_for(lambda: cleared() == {"silent", "dead"}, "their end", 30)
     alerts_of = lambda: [alert["event"] for alert in pipeline.get("/api/alerts")["alerts"] if alert["kind"] == "alert"]
 
@@ -73,7 +73,7 @@ def test_a_watch_survives_the_death_of_its_stage(tools, directory):
     tools.start("ingest", source, "--follow", "--state", "ingest-state", "--to", f"ipc://{link}")
     tools.start("broadcast", f"file:{out}", "--from", f"ipc://{link}b", "--stay")
     first = start()
-    records = lambda: [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+    records = lambda: lines_so_far(out)
     wait_for(lambda: any("alert" not in record for record in records()), "the event", 30)
     first.kill()
     start()

@@ -179,7 +179,7 @@ def test_nothing_is_lost_when_it_is_killed_and_started_again(tools, directory):
     sender.close()
     assert sender.wait() == 0, sender.err
     assert last.wait() == 0, last.err
-    seen = [json.loads(line)["seq"] for line in (directory / "out.ndjson").read_text().splitlines() if line.endswith("}")]
+    seen = [json.loads(line)["seq"] for line in (directory / "out.ndjson").read_bytes().split(b"\n") if line.endswith(b"}")]
     assert sorted(set(seen)) == list(range(expected))
 
 

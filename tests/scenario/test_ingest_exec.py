@@ -82,7 +82,7 @@ def test_a_command_that_nobody_takes_from_waits(tools, directory):
 
         def still():
             nonlocal previous
-            before, previous = previous, (directory / "at").read_text() if (directory / "at").exists() else None
+            before, previous = previous, support.whole(directory / "at")
             return before and before == previous
         support.wait_for(still, "the command to wait", 30)
         out.read()

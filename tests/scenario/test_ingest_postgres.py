@@ -371,7 +371,7 @@ def test_the_ready_pipeline_keeps_the_history_and_what_is_paid(control, director
     (directory / "config.json").write_text(json.dumps(content))
     control.good("start")
     history = directory / "data/changes.ndjson"
-    support.wait_for(lambda: history.exists() and len(support.lines_of(history)) >= 1, "the snapshot", 30)
+    support.wait_for(lambda: support.lines_so_far(history), "the snapshot", 30)
     shared.ask("INSERT INTO orders VALUES (2, 'new', 1.25); UPDATE orders SET status = 'paid' WHERE id = 2", database)
 
     def paid():
@@ -380,7 +380,7 @@ def test_the_ready_pipeline_keeps_the_history_and_what_is_paid(control, director
         except sqlite3.OperationalError:        # not made yet
             return []
     support.wait_for(lambda: paid() == [(1, 9.5), (2, 1.25)], paid, 30)
-    support.wait_for(lambda: [event["op"] for event in support.lines_of(history)] == ["read", "insert", "update"], "the history", 30)
+    support.wait_for(lambda: [event["op"] for event in support.lines_so_far(history)] == ["read", "insert", "update"], "the history", 30)
     control.good("stop")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import support
 from support import lines_of, wait_for
-from test_process_state import events_of, feed, recorded, recorder, stage_starter
+from test_process_state import events_of, feed, recorded, recorded_so_far, recorder, stage_starter
 
 # The answer: the event, with what the body of the loop adds to it.
 ANSWERER = """
@@ -33,8 +33,7 @@ def answerer(directory):
 
 
 def pids(directory):
-    path = directory / "pids"
-    return [int(line) for line in path.read_text().split()] if path.exists() else []
+    return [int(line) for line in support.whole(directory / "pids").split()]
 
 
 def numbered(count):
@@ -65,11 +64,11 @@ def test_an_event_that_ends_the_program_each_time_is_a_dead_letter(tools, direct
 
 
 def test_no_answer_in_time_makes_a_dead_letter_and_a_new_program(tools, directory, answerer):
-    done = tools.run("process", answerer("if event['n'] == 2: sys.stdin.close(); __import__('time').sleep(1000)", "timeout 500ms"),
+    done = tools.run("process", answerer("if event['n'] == 2: sys.stdin.close(); __import__('time').sleep(1000)", "timeout 10s"),
                      "--dead-letter", directory / "dead", input=numbered(5))
     assert done.status == 0, done.err
     assert done.events == [event for event in numbered(5) if event["n"] != 2]
-    assert [(letter["event"]["n"], letter["reason"]) for letter in lines_of(directory / "dead")] == [(2, "no answer within 500ms")]
+    assert [(letter["event"]["n"], letter["reason"]) for letter in lines_of(directory / "dead")] == [(2, "no answer within 10s")]
     assert "--unbuffered" in done.err
 
 
@@ -77,7 +76,7 @@ def test_a_program_that_closes_its_output_or_its_input_is_started_anew(tools, di
     for descriptor in (1, 0):
         (directory / "once").unlink(missing_ok=True)
         body = f"if not os.path.exists('once'): open('once', 'w'); os.close({descriptor}); __import__('time').sleep(1000)"
-        done = tools.run("process", answerer(body, "timeout 2s"), "--dead-letter", directory / "dead", input=numbered(3))
+        done = tools.run("process", answerer(body, "timeout 10s"), "--dead-letter", directory / "dead", input=numbered(3))
         assert done.status == 0, done.err
         lost = [letter["event"]["n"] for letter in lines_of(directory / "dead")] if (directory / "dead").exists() else []
         assert [event["n"] for event in done.events] + lost in ([0, 1, 2], [1, 2, 0])
@@ -104,11 +103,11 @@ def test_a_program_that_cannot_be_run_loses_nothing(tools, directory):
 
 
 def test_a_program_that_never_answers_does_not_keep_the_stream_from_its_end(tools, directory):
-    done = tools.run("process", 'exec "cat /nonexistent" timeout 1s', "--dead-letter", directory / "dead", input=numbered(300))
+    done = tools.run("process", 'exec "cat /nonexistent" timeout 10s', "--dead-letter", directory / "dead", input=numbered(300))
     assert done.status == 0 and done.events == []
     dead = lines_of(directory / "dead")
     assert [letter["event"]["n"] for letter in dead] == list(range(300))
-    assert {letter["reason"] for letter in dead} == {"no answer within 1s: the program ended with status 1"}
+    assert {letter["reason"] for letter in dead} == {"no answer within 10s: the program ended with status 1"}
 
 
 def test_the_program_gets_no_secrets_and_its_complaints_go_to_the_log(tools, directory):
@@ -149,7 +148,7 @@ def test_a_program_that_hangs_holds_nothing_else_up(tools, directory, answerer):
     assert not alive(pids(directory)[-1])
     (directory / "hang").unlink()
     stage = start()
-    wait_for(lambda: out.exists() and len(events_of(recorded(out), "out")) == 50, lambda: f"the answers; the stage says:\n{stage.err}")
+    wait_for(lambda: len(events_of(recorded_so_far(out), "out")) == 50, lambda: f"the answers; the stage says:\n{stage.err}")
     source.close()
     assert stage.wait() == 0 and receiver.wait() == 0
     assert [event["n"] for event in events_of(recorded(out), "out")] == list(range(50))

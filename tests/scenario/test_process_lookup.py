@@ -8,7 +8,7 @@ import time
 
 import support
 from support import wait_for
-from test_process_state import events_of, recorded, recorder, stage_starter, feed
+from test_process_state import events_of, recorded, recorded_so_far, recorder, stage_starter, feed
 
 
 def put_table(path, version, devices=10, before="device,site,version\n"):
@@ -109,7 +109,7 @@ def test_killed_while_its_table_changes_each_event_meets_the_table_that_it_met(t
     stage = start()
     events = support.sensor_lines(20000)
     version = 0
-    seen = lambda: [event["version"] for event in events_of(recorded(out) if out.exists() else [], "out")]
+    seen = lambda: [event["version"] for event in events_of(recorded_so_far(out), "out")]
     for i in range(0, len(events), 500):
         source.write(support.ndjson(events[i:i + 500]))
         if rng.random() < 0.3:
@@ -146,7 +146,7 @@ def test_started_anew_it_goes_on_with_the_table_it_had_when_the_file_is_gone(too
     start = stage_starter(tools, directory, f'lookup "{table}" on device keep version')
     stage = start()
     source.write(support.ndjson(support.sensor_lines(100)))
-    wait_for(lambda: out.exists() and len(events_of(recorded(out), "out")) == 100, "the events")
+    wait_for(lambda: len(events_of(recorded_so_far(out), "out")) == 100, "the events")
     assert stage.terminate() == 0, stage.err
     table.unlink()
     stage = start()
@@ -166,7 +166,7 @@ def test_a_stored_table_that_is_damaged_is_refused(tools, directory):
     start = stage_starter(tools, directory, f'lookup "{table}" on device keep version')
     stage = start()
     source.write(support.ndjson(support.sensor_lines(10)))
-    wait_for(lambda: out.exists() and len(events_of(recorded(out), "out")) == 10, "the events")
+    wait_for(lambda: len(events_of(recorded_so_far(out), "out")) == 10, "the events")
     assert stage.terminate() == 0, stage.err
     [stored] = (directory / "state/outside").iterdir()
     good = stored.read_bytes()

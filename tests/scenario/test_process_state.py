@@ -14,7 +14,7 @@ import time
 import pytest
 
 import support
-from support import lines_of, sensor_lines, wait_for
+from support import lines_of, lines_so_far, sensor_lines, wait_for
 
 RECORDER = support.ROOT / "tests/scenario/tools/recorder.py"
 WINDOW = "window tumbling 10s by device: count() as n, sum(seq) as s | set start = epoch_ms(window_start) | keep start, device, n, s"
@@ -33,7 +33,12 @@ def recorder(tools, link, path, *mode):
 
 
 def recorded(path):
+    """The frames that the recorder has written down, once no more come. While they do: recorded_so_far."""
     return lines_of(path)
+
+
+def recorded_so_far(path):
+    return lines_so_far(path)
 
 
 def events_of(frames, stream=None):
@@ -77,7 +82,7 @@ def disturb(start, finished, seed, faults, longest=0.3):
 
 
 def has_ended(path):
-    return path.exists() and '"end": true' in path.read_text()
+    return b'"end": true' in support.whole(path)
 
 
 def log_stage(tools, directory, state, link):
@@ -208,7 +213,7 @@ def test_windows_that_an_idle_input_let_go_fire_once(tools, directory):
     for i in range(0, len(events), 1000):
         sources["a"].write(support.ndjson(events[i:i + 1000]))      # b says nothing
         complete = events[i + 999]["ts"] // 10000
-        wait_for(lambda: out.exists() and len(found_windows(events_of(recorded(out), "out"))) >= 10 * (complete - events[0]["ts"] // 10000),
+        wait_for(lambda: len(found_windows(events_of(recorded_so_far(out), "out"))) >= 10 * (complete - events[0]["ts"] // 10000),
                  "the windows that are complete", 30)
         stage.kill()
         stage = start()
@@ -228,9 +233,9 @@ def test_terminated_it_keeps_windows_open_and_goes_on(tools, directory):
         stage = start()
         source.write(support.ndjson(events[i:i + 500]))
         if i:
-            wait_for(lambda: out.exists() and len(found_windows(events_of(recorded(out), "out"))) == i // 1000 * 10, "complete windows")
+            wait_for(lambda: len(found_windows(events_of(recorded_so_far(out), "out"))) == i // 1000 * 10, "complete windows")
         assert stage.terminate() == 0, stage.err
-        assert receiver.running and not any(frame.get("end") for frame in (recorded(out) if out.exists() else []))
+        assert receiver.running and not any(frame.get("end") for frame in recorded_so_far(out))
     stage = start()
     source.close()
     assert stage.wait() == 0 and receiver.wait() == 0 and source.wait() == 0
@@ -259,7 +264,7 @@ def test_alerts_that_are_on_stay_on(tools, directory):
     out = directory / "recorded"
     receiver = recorder(tools, f"ipc://{directory}/out", out)
     start = stage_starter(tools, directory, "alert hot when v > 10 clear when v < 5 by device")
-    states = lambda: [(event["state"], event["key"]["device"]) for event in events_of(recorded(out) if out.exists() else [], "alerts")]
+    states = lambda: [(event["state"], event["key"]["device"]) for event in events_of(recorded_so_far(out), "alerts")]
     stage = start()
     source.write('{"ts":1000,"device":"x","v":11}\n{"ts":2000,"device":"y","v":1}\n')
     wait_for(lambda: states() == [("firing", "x")], "the alert")

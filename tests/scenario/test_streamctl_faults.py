@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from instance import alive, control, csv_source, seqs, write_csv  # noqa: F401
+from instance import alive, control, csv_source, seqs_so_far, write_csv  # noqa: F401
 from support import PATIENCE, wait_for
 
 SENSORS = {"name": "sensors", "type": "sensors", "rate": 200}
@@ -41,14 +41,14 @@ def test_nothing_is_lost_while_broadcast_is_killed_again_and_again(control, dire
                             sinks=[{"type": "file", "path": "out.ndjson"}], limits={"restarts": 0})
     control.good("start", config)
     for life in range(4):
-        wait_for(lambda: len(set(seqs(directory / "out.ndjson"))) >= 1000 * (life + 1), "all rows so far")
+        wait_for(lambda: len(set(seqs_so_far(directory / "out.ndjson"))) >= 1000 * (life + 1), "all rows so far")
         before = control.stage("broadcast")["pid"]
         kill(before)
         write_csv(directory / "in.csv", 1000 * (life + 1), 1000)
         wait_for(lambda: control.stage("broadcast")["pid"] not in (None, before), "its return", seconds=40)
-    wait_for(lambda: len(set(seqs(directory / "out.ndjson"))) == 5000, "all rows")
+    wait_for(lambda: len(set(seqs_so_far(directory / "out.ndjson"))) == 5000, "all rows")
     control.good("stop", config)
-    assert sorted(set(seqs(directory / "out.ndjson"))) == list(range(5000))
+    assert sorted(set(seqs_so_far(directory / "out.ndjson"))) == list(range(5000))
 
 
 def test_a_crash_loop_ends_with_a_message_and_a_start_resets_it(control, directory):

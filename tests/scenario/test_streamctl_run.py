@@ -5,7 +5,7 @@ import os
 import re
 import signal
 
-from instance import EX_USAGE, alive, control, csv_source, seqs, write_csv  # noqa: F401
+from instance import EX_USAGE, alive, control, csv_source, seqs, seqs_so_far, write_csv  # noqa: F401
 from support import free_port, wait_for
 
 SENSORS = {"name": "sensors", "type": "sensors", "rate": 200}
@@ -48,9 +48,9 @@ def test_ctrl_c_drains_everything(control, directory):
     write_csv(directory / "in.csv", 0, 5000)
     config = control.config(sources=[csv_source("a", "in.csv", follow=True)], sinks=[{"type": "file", "path": "out.ndjson"}])
     run = control.foreground(config)
-    wait_for(lambda: len(seqs(directory / "out.ndjson")) == 5000, "the first rows")
+    wait_for(lambda: len(seqs_so_far(directory / "out.ndjson")) == 5000, "the first rows")
     write_csv(directory / "in.csv", 5000, 1000)
-    wait_for(lambda: len(seqs(directory / "out.ndjson")) > 5000, "rows of the second part")
+    wait_for(lambda: len(seqs_so_far(directory / "out.ndjson")) > 5000, "rows of the second part")
     run.signal(signal.SIGINT)
     assert run.wait() == 0, run.err
     written = seqs(directory / "out.ndjson")
@@ -152,7 +152,7 @@ def test_a_finished_pipeline_runs_again_when_its_source_starts(control, director
     assert control.status()["state"] == "finished"
     assert control.stage("a")["last_exit"] == "exit status 0"
     control.good("start", "a")
-    wait_for(lambda: len(seqs(directory / "out.ndjson")) == 200, "the second pass")
+    wait_for(lambda: len(seqs_so_far(directory / "out.ndjson")) == 200, "the second pass")
     control.wait_state("broadcast", "finished")
     assert seqs(directory / "out.ndjson") == list(range(100)) * 2
 
@@ -165,7 +165,7 @@ def test_a_source_without_autostart_waits_for_its_order(control, directory):
     assert control.stage("later")["state"] == "stopped"
     control.good("start", "later")
     control.wait_state("later", "finished")
-    wait_for(lambda: len(seqs(directory / "out.ndjson")) == 10, "its events")
+    wait_for(lambda: len(seqs_so_far(directory / "out.ndjson")) == 10, "its events")
 
 
 def test_restart_reads_the_file_anew(control, directory):

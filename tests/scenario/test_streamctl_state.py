@@ -11,7 +11,7 @@ import time
 import pytest
 import support
 from instance import alive, control  # noqa: F401
-from support import lines_of, wait_for
+from support import lines_of, lines_so_far, wait_for
 
 START = 1_750_000_000_000                      # event times in milliseconds: 10 ms apart
 DEVICES = 7
@@ -83,12 +83,6 @@ def whole_config(control, generated=0, **more):
         delivery={"snapshot": "200ms"}, **more)
 
 
-def lines_of_so_far(path):
-    """The complete lines."""
-    data = path.read_bytes() if path.exists() else b""
-    return lines_of(data[:data.rfind(b"\n") + 1])
-
-
 def kill_supervisor(control):
     """Its stages go with it."""
     pids = [int(path.read_text().split()[0]) for path in control.run_dir().glob("*.pid")]
@@ -102,10 +96,10 @@ def everything_is_there(control, directory, log, generated):
     cool = [seq for seq in range(log.count) if seq % 50 < 25]
 
     def complete():
-        return len(lines_of_so_far(directory / "all.ndjson")) > log.count and \
+        return len(lines_so_far(directory / "all.ndjson")) > log.count and \
             rows(directory / "out.db", "select count(*) from cool") >= [(len(cool),)] and \
             sum(n for n, in rows(directory / "out.db", "select n from sums")) >= log.count and \
-            len(lines_of_so_far(directory / "users.ndjson")) >= generated
+            len(lines_so_far(directory / "users.ndjson")) >= generated
     wait_for(complete, lambda: f"all of {log.count} events:\n{control.good('status')}", 60)
     assert sorted(event["seq"] for event in lines_of(directory / "all.ndjson")) == [*range(log.count), CLOSING]
     assert sorted(seq for seq, in rows(directory / "out.db", "select seq from cool")) == cool
@@ -206,7 +200,7 @@ def test_a_restart_that_a_changed_program_would_break_is_not_begun(control, dire
                               sinks=[{"type": "file", "name": "all", "path": "all.ndjson", "from": "w"}])
     config = configure("a")
     control.good("start", config)
-    wait_for(lambda: len(lines_of_so_far(directory / "all.ndjson")) == 50, "events")
+    wait_for(lambda: len(lines_so_far(directory / "all.ndjson")) == 50, "events")
     pid = control.stage("w")["pid"]
     configure("b")
     done = control.command("restart", config)
@@ -217,7 +211,7 @@ def test_a_restart_that_a_changed_program_would_break_is_not_begun(control, dire
     control.good("start", config)
     with open(directory / "in.ndjson", "ab") as file:
         file.write(support.ndjson([{"seq": 50}]))
-    wait_for(lambda: lines_of_so_far(directory / "all.ndjson")[-1] == {"seq": 50, "b": 100}, "the new program's")
+    wait_for(lambda: lines_so_far(directory / "all.ndjson")[-1] == {"seq": 50, "b": 100}, "the new program's")
     assert control.command("restart", config).status == 0
     control.good("stop", config)
 
