@@ -125,11 +125,12 @@ def write_csv(path, first, count):
 
 
 def seqs(path):
-    """The seq of each line of an NDJSON file, in order. While it is still being written: seqs_so_far."""
-    return [event["seq"] for event in lines_of(path)]
+    """The seq of each line of an NDJSON file that has one, in order. While it is still being written: seqs_so_far."""
+    return [event["seq"] for event in lines_of(path) if "seq" in event]
 
 
 def seqs_so_far(path):
     """Those of the lines that are complete; none when there is no file yet. Where the writer is killed, the next one ends the line that it left in
     part: such a line is passed over."""
-    return [json.loads(line)["seq"] for line in whole(Path(path)).splitlines() if line.endswith(b"}")]
+    lines = (json.loads(line) for line in whole(Path(path)).split(b"\n") if line.endswith(b"}"))
+    return [event["seq"] for event in lines if "seq" in event]

@@ -389,7 +389,7 @@ def test_the_man_pages_receiver_follows_a_log(tools, directory, address):
     program.write_text(example("stream-link.7", "prints what a link brings"))
     with open(out, "wb") as printed:
         sink = tools.start("/usr/bin/python3", program, address, stdout=printed)
-    printed_numbers = lambda: [json.loads(line.split(" ", 2)[2])["n"] for line in support.whole(out).splitlines()]
+    printed_numbers = lambda: [json.loads(line.split(" ", 2)[2])["n"] for line in support.whole(out).decode().split("\n") if line]
     source = sender(tools, directory, address, count=1000, stay=1)
     support.wait_for(lambda: len(printed_numbers()) == 1000, "events")
     source.kill()
