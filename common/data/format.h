@@ -33,7 +33,7 @@ typedef struct format {
     int (*decoder_open)(decoder_t **decoder, const format_settings_t *settings, err_t *err);   /* NULL: write only */
     int (*encoder_open)(encoder_t **encoder, const format_settings_t *settings, err_t *err);   /* NULL: read only */
 } format_t;
-extern const format_t *const format_table[];      /* NULL-terminated: ndjson json csv tsv lines logfmt msgpack ... */
+extern const format_t *const format_table[];      /* NULL-terminated: ndjson json csv tsv lines logfmt common msgpack ... */
 const format_t *format_find(const char *name);    /* NULL when unknown */
 /* By the file name's ending (".ndjson .jsonl .json .csv .tsv .log .txt .logfmt", a ".gz" ignored), or NULL. */
 const format_t *format_for_path(const char *path);

@@ -10,6 +10,8 @@ const format_t *const format_table[] = {
     FORMAT("tsv", "tab-separated values with a header row", format_tsv_decoder, format_tsv_encoder),
     FORMAT("lines", "raw lines, each a string in one field", format_lines_decoder, format_lines_encoder),
     FORMAT("logfmt", "lines of key=value pairs", format_logfmt_decoder, format_logfmt_encoder),
+    FORMAT("common", "access logs of web servers: the Common Log Format", format_common_decoder, NULL),
+    FORMAT("combined", "access logs as Apache and nginx write them: common, with referrer and user agent", format_combined_decoder, NULL),
     FORMAT("regex", "lines that --pattern takes apart into the fields that its groups name", format_regex_decoder, NULL),
     FORMAT("msgpack", "msgpack maps or [time, map] entries in a row", format_msgpack_decoder, format_msgpack_encoder),
     NULL,

@@ -288,3 +288,22 @@ def test_a_regular_expression_that_cannot_be_used_is_told(tools, directory, argu
     (directory / "a.log").write_text("x\n")
     tool = tools.run("ingest", "a.log", "--format", "regex", *arguments)
     assert tool.status != 0 and words in tool.err
+
+
+# Access logs
+
+def test_an_access_log_is_followed_over_its_rotation_with_the_times_of_its_lines(tools, directory):
+    def request(i, status=200):
+        return f'10.0.0.{i % 256} - - [27/Nov/2026:06:{i // 60 % 60:02}:{i % 60:02} +0100] "GET /page/{i}?q=\\"x\\" HTTP/1.1" {status} {i} "-" "curl/7.88"\n'
+    log = directory / "access.log"
+    log.write_text("".join(request(i) for i in range(3)) + "no request\n")
+    tool = start_ready(tools, "access.log", "--follow", "--format", "combined", "--dead-letter", "dead", "--rotate-wait", "50ms")
+    tool.wait_events(3)
+    os.rename(log, directory / "access.log.1")
+    log.write_text(request(3, 404))
+    tool.wait_events(4)
+    assert tool.terminate() == 0
+    last = tool.events[3]
+    assert (last["host"], last["path"], last["status"], last["size"], last["referrer"]) == ("10.0.0.3", '/page/3?q="x"', 404, 3, None)
+    assert [event["@timestamp"] for event in tool.events] == [f"2026-11-27T05:00:0{i}Z" for i in range(4)]
+    assert [letter["reason"] for letter in support.lines_of(directory / "dead")] == ["expected HOST IDENTITY USER [TIME] and more"]
