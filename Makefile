@@ -162,6 +162,10 @@ $(BUILD)/tests/fuzz/fuzz_language: $(BUILD)/tests/fuzz/fuzz_language.o $(PROCESS
 $(BUILD)/tests/bench/process_%: $(BUILD)/tests/bench/process_%.o $(PROCESS_PARTS) $(BUILD)/libstream.a
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) $(PROCESS_LIBS)
 
+MQTT_PARTS = $(BUILD)/cmd/ingest/mqtt_packet.o $(BUILD)/cmd/ingest/mqtt_acks.o
+$(BUILD)/tests/fuzz/fuzz_mqtt: $(BUILD)/tests/fuzz/fuzz_mqtt.o $(MQTT_PARTS) $(BUILD)/libstream.a
+	$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/libstream.a
 	$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 

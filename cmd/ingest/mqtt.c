@@ -406,6 +406,15 @@ void mqtt_start(mqtt_t *self) {
     self->timer = loop_timer(self->setup.loop, 0, 0, connect_now, self);
 }
 
+/* A connection that is closed with something unread is reset, and then the server may not read what it was told last. */
+static void discard(mqtt_t *self) {
+    for (int i = 0; i < READS_PER_ROUND; i++) {
+        feed_clear(&self->feed);
+        if (wire_read(self->wire, feed_space(&self->feed), FEED_CHUNK) <= 0)
+            return;
+    }
+}
+
 void mqtt_free(mqtt_t *self) {
     if (!self)
         return;
@@ -413,6 +422,7 @@ void mqtt_free(mqtt_t *self) {
         send_acks(self);
         mqtt_put_empty(&self->out, MQTT_DISCONNECT);
         send_out(self);
+        discard(self);
     }
     disconnect(self);
     loop_undefer(self->setup.loop, on_ready, self);

@@ -538,13 +538,21 @@ static bool all_quiet(const stage_t *stage) {
     return true;
 }
 
+/* A source's peer has been told of all that came from it, so that it does not send it again; unless the disk does not take it at present. */
+static bool all_acknowledged(const stage_t *stage) {
+    const struct stage_store *state = stage->private->state;
+    return !stage->tool->acknowledge || !state->step_count || state->trouble;
+}
+
 static void check_quiet(void *argument) {
     stage_t *stage = argument;
-    if (all_quiet(stage))
+    if (all_quiet(stage) && all_acknowledged(stage))
         loop_defer(stage->loop, leave_now, stage);
 }
 
 static void wait_quiet(stage_t *stage) {
+    if (!all_acknowledged(stage))
+        spool_sync_start(stage->private->state->spool);
     check_quiet(stage);
     loop_timer(stage->loop, QUIET_POLL, QUIET_POLL, check_quiet, stage);
 }

@@ -207,6 +207,21 @@ def test_a_message_of_many_events_that_was_cut_by_a_kill_goes_on_where_it_was(to
     assert [event["n"] for event in runs.wait(20001, tool)] == list(range(20001))
 
 
+@pytest.mark.parametrize("qos, word", [(1, "PUBACK"), (2, "PUBREC")])
+def test_what_came_is_acknowledged_before_an_orderly_end(tools, own, directory, qos, word):
+    server = own()
+    runs = Runs(tools, directory, server, "end/#", "--qos", str(qos))
+    assert runs.first().terminate() == 0
+    tool = runs.start("--drain-limit", "40s", "--sync-interval", "1m")    # so nothing is durable by itself
+    server.publish(*(("end/x", str(i)) for i in range(10)), qos=qos)
+    runs.wait(10, tool)
+    assert server.count(f"Received {word} from ingest") == 0
+    assert tool.terminate() == 0
+    support.wait_for(lambda: server.count(f"Received {word} from ingest") == 10, lambda: f"acknowledgements; {server.log}")
+    server.publish(("end/x", "10"))
+    assert runs.wait(11, runs.start()) == [{"value": i} for i in range(11)]
+
+
 @pytest.mark.parametrize("qos", [1, 2])
 def test_a_full_log_holds_the_server_back_and_nothing_is_lost(tools, shared, directory, qos):
     runs = Runs(tools, directory, shared, f"full/{qos}", "--qos", str(qos))

@@ -48,6 +48,85 @@ static void every_cut_and_every_changed_byte_is_read_within_bounds(void **state)
     }
 }
 
+static mqtt_packet_t read_packet(mqtt_version_t version, const char *bytes, size_t size) {
+    mqtt_packet_t packet;
+    err_t err;
+    assert_int_equal(mqtt_packet_read(&packet, version, (const uint8_t *) bytes, size, &err), 0);
+    return packet;
+}
+#define READ(version, bytes) read_packet(version, bytes, sizeof bytes - 1)
+
+static void packets_mean_what_the_standard_says(void **state) {
+    mqtt_packet_t publish = READ(MQTT_5_0, "\x3D\x11\0\3a/b\0\x07\5\x1F\0\2no{}xy");
+    assert_true(publish.type == MQTT_PUBLISH && publish.qos == 2 && publish.again && publish.retained && publish.id == 7);
+    assert_true(text_is(publish.topic, "a/b") && text_is(publish.payload, "{}xy") && text_is(publish.why, "no"));
+    publish = READ(MQTT_3_1_1, "\x30\x04\0\1t7");
+    assert_true(publish.qos == 0 && !publish.again && !publish.retained && publish.id == 0);
+    assert_true(text_is(publish.topic, "t") && text_is(publish.payload, "7"));
+    assert_int_equal(READ(MQTT_3_1_1, "\x30\x03\0\1t").payload.size, 0);
+    mqtt_packet_t welcome = READ(MQTT_5_0, "\x20\x08\1\0\5\x13\0\x09\x25\1");
+    assert_true(welcome.type == MQTT_CONNACK && welcome.session && !welcome.reason && welcome.keepalive == 9);
+    assert_int_equal(READ(MQTT_5_0, "\x20\x02\0\1").reason, 1);             /* by a server that does not know 5.0 */
+    mqtt_packet_t subscribed = READ(MQTT_3_1_1, "\x90\x04\1\2\1\x80");
+    assert_true(subscribed.type == MQTT_SUBACK && subscribed.id == 0x0102 && subscribed.codes.size == 2 && (uint8_t) subscribed.codes.data[1] == 0x80);
+    assert_int_equal(READ(MQTT_3_1_1, "\x62\x02\0\x09").id, 9);
+    mqtt_packet_t farewell = READ(MQTT_5_0, "\xE0\x07\x8E\5\x1F\0\2no");
+    assert_true(farewell.type == MQTT_DISCONNECT && farewell.reason == 0x8E && text_is(farewell.why, "no"));
+    assert_int_equal(READ(MQTT_5_0, "\xE0\0").reason, 0);
+}
+
+static void malformed_packets_are_refused(void **state) {
+    static const struct { mqtt_version_t version; const char *bytes; size_t size; } bad[] = {
+#define BAD(version, bytes) {version, bytes, sizeof bytes - 1}
+        BAD(MQTT_3_1_1, "\x30\x02\0\0"), BAD(MQTT_3_1_1, "\x30\x04\0\2#x"), BAD(MQTT_3_1_1, "\x30\x03\0\1+"), BAD(MQTT_3_1_1, "\x30\x03\0\1\0"),
+        BAD(MQTT_3_1_1, "\x30\x03\0\1\xFF"), BAD(MQTT_3_1_1, "\x36\x05\0\1t\0\1"), BAD(MQTT_3_1_1, "\x32\x05\0\1t\0\0"),
+        BAD(MQTT_3_1_1, "\x30\x03\0\2t"), BAD(MQTT_3_1_1, "\x62\x02\0\0"), BAD(MQTT_3_1_1, "\x62\x01\1"), BAD(MQTT_3_1_1, "\x10\x00"),
+        BAD(MQTT_3_1_1, "\x00\x00"), BAD(MQTT_3_1_1, "\xF0\x00"), BAD(MQTT_5_0, "\x30\x05\0\1t\1\x7F"), BAD(MQTT_5_0, "\x30\x05\0\1t\x80\x80"),
+        BAD(MQTT_5_0, "\x30\x06\0\1t\2\x13\0"), BAD(MQTT_5_0, "\xE0\x03\0\5\x1F"), BAD(MQTT_3_1_1, "\x20\x01\0"),
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        mqtt_packet_t packet;
+        err_t err;
+        if (mqtt_packet_read(&packet, bad[i].version, (const uint8_t *) bad[i].bytes, bad[i].size, &err) != -1)
+            fail_msg("number %zu was taken", i);
+    }
+}
+
+static void the_head_of_a_message_too_large_tells_which_it_is(void **state) {
+    buf_t bytes = {0};
+    mqtt_packet_t packet;
+    err_t err;
+    buf_put(&bytes, "\x32\xFF\xFF\xFF\x7F\0\3a/b\0\x09", 12);
+    for (int i = 0; i < MQTT_HEAD_MAX; i++)
+        buf_put_byte(&bytes, 'x');
+    for (int version = MQTT_3_1_1; version <= MQTT_5_0; version++) {
+        assert_int_equal(mqtt_publish_head(&packet, (mqtt_version_t) version, bytes.data, bytes.size, &err), 0);
+        assert_true(packet.id == 9 && packet.qos == 1 && text_is(packet.topic, "a/b"));
+    }
+    bytes.data[0] = 0x90;
+    assert_int_equal(mqtt_publish_head(&packet, MQTT_3_1_1, bytes.data, bytes.size, &err), -1);
+    buf_fini(&bytes);
+}
+
+static void subscriptions_are_what_the_standard_shows(void **state) {
+    static const char *const filters[] = {"a", "b/#"};
+    static const uint8_t options_of[] = {1, 2};
+    static const uint8_t three[] = {0x82, 12, 0, 5, 0, 1, 'a', 1, 0, 3, 'b', '/', '#', 2}, five[] = {0xA2, 11, 0, 6, 0, 0, 1, 'a', 0, 3, 'b', '/', '#'};
+    buf_t out = {0};
+    mqtt_put_subscribe(&out, MQTT_3_1_1, 5, filters, options_of, 2);
+    assert_int_equal(out.size, sizeof three);
+    assert_memory_equal(out.data, three, sizeof three);
+    buf_clear(&out);
+    mqtt_put_unsubscribe(&out, MQTT_5_0, 6, filters, 2);
+    assert_int_equal(out.size, sizeof five);
+    assert_memory_equal(out.data, five, sizeof five);
+    buf_clear(&out);
+    mqtt_put_ack(&out, MQTT_PUBREC, 0x0203);
+    mqtt_put_empty(&out, MQTT_DISCONNECT);
+    assert_memory_equal(out.data, "\x50\x02\x02\x03\xE0\x00", 6);
+    buf_fini(&out);
+}
+
 static void sizes_are_known_as_soon_as_they_can_be(void **state) {
     assert_int_equal(mqtt_packet_size((const uint8_t *) "\x30", 1), 0);
     assert_int_equal(mqtt_packet_size((const uint8_t *) "\x30\x00", 2), 2);
@@ -170,6 +249,10 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_connect_packet_is_what_the_standard_shows),
         cmocka_unit_test(every_cut_and_every_changed_byte_is_read_within_bounds),
+        cmocka_unit_test(packets_mean_what_the_standard_says),
+        cmocka_unit_test(malformed_packets_are_refused),
+        cmocka_unit_test(the_head_of_a_message_too_large_tells_which_it_is),
+        cmocka_unit_test(subscriptions_are_what_the_standard_shows),
         cmocka_unit_test(sizes_are_known_as_soon_as_they_can_be),
         cmocka_unit_test(filters_are_checked),
         cmocka_unit_test(addresses_are_taken_apart),
