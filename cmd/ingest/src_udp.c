@@ -1,7 +1,7 @@
 /* Source "udp:": each datagram is a text of one or more records. */
 #include "base/log.h"
 #include "base/memory.h"
-#include "datagram.h"
+#include "text_datagrams.h"
 #include "text_server.h"
 
 typedef struct udp_settings {
@@ -17,29 +17,8 @@ static const option_t options[] = {
 typedef struct udp_source {
     source_t source;
     source_setup_t setup;
-    decoder_t *decoder;
-    datagrams_t *datagrams;
-    size_t used;                   /* of the datagram that is being taken */
+    text_datagrams_t *texts;
 } udp_source_t;
-
-static bool on_datagram(void *argument, const char *data, size_t size, const char *place) {
-    udp_source_t *self = argument;
-    source_healthy(self->setup.host);
-    if (!self->used) {
-        decoder_reset(self->decoder);
-        self->decoder->records = 0;
-    }
-    /* until all is used, or nothing of it: with at_end that is the end */
-    while (source_room(self->setup.host)) {
-        size_t used = source_decode(self->setup.host, self->decoder, data + self->used, size - self->used, true, place);
-        self->used += used;
-        if (used == 0 || self->used == size) {
-            self->used = 0;
-            return true;
-        }
-    }
-    return false;
-}
 
 static int udp_start(source_t *source, err_t *err) {
     udp_source_t *self = (udp_source_t *) source;
@@ -51,24 +30,21 @@ static int udp_start(source_t *source, err_t *err) {
         return -1;
     address_of(fd, text);
     log_info("listening on udp://%s", text);
-    self->datagrams = datagrams_new(&(datagram_setup_t){
-        .host = self->setup.host, .loop = self->setup.loop, .fd = fd, .scheme = "udp", .buffer = settings->buffer, .data = on_datagram, .argument = self});
-    datagrams_resume(self->datagrams);
+    self->texts = text_datagrams_new(&self->setup, fd, settings->buffer);
     return 0;
 }
 
 static void udp_pause(source_t *source) {
-    datagrams_pause(((udp_source_t *) source)->datagrams);
+    text_datagrams_pause(((udp_source_t *) source)->texts);
 }
 
 static void udp_resume(source_t *source) {
-    datagrams_resume(((udp_source_t *) source)->datagrams);
+    text_datagrams_resume(((udp_source_t *) source)->texts);
 }
 
 static void udp_free(source_t *source) {
     udp_source_t *self = (udp_source_t *) source;
-    datagrams_free(self->datagrams);
-    decoder_free(self->decoder);
+    text_datagrams_free(self->texts);
     mem_free(self);
 }
 
@@ -82,13 +58,13 @@ static int udp_check(const source_setup_t *setup, err_t *err) {
 }
 
 static int udp_open(source_t **source, const source_setup_t *setup, err_t *err) {
+    decoder_t *decoder;
+    if (text_server_decoder(&decoder, setup, err))
+        return -1;
+    decoder_free(decoder);
     udp_source_t *self = mem_zero(sizeof *self);
     self->source.class = &class;
     self->setup = *setup;
-    if (text_server_decoder(&self->decoder, setup, err)) {
-        mem_free(self);
-        return -1;
-    }
     *source = &self->source;
     return 0;
 }
