@@ -35,6 +35,10 @@ static void resume_source(stage_t *stage) {
     host->source->class->resume(host->source);
 }
 
+void source_patient(source_host_t *host) {
+    stage_patient(host->stage);
+}
+
 bool source_room(const source_host_t *host) {
     return !host->paused;
 }

@@ -294,6 +294,7 @@ static void reconnect(void *argument) {
 }
 
 static int poll_start(source_t *source, err_t *err) {
+    source_patient(((pg_poll_t *) source)->base.setup.host);
     reconnect(source);
     return 0;
 }

@@ -279,6 +279,7 @@ static void reconnect(void *argument) {
 }
 
 static int trigger_start(source_t *source, err_t *err) {
+    source_patient(((pg_trigger_t *) source)->base.setup.host);
     reconnect(source);
     return 0;
 }

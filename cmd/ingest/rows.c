@@ -416,6 +416,7 @@ static void watch_file(rows_source_t *self) {
 static int rows_start(source_t *source, err_t *err) {
     rows_source_t *self = (rows_source_t *) source;
     sigset_t all, before;
+    source_patient(self->setup.host);
     self->event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (self->event < 0)
         return err_errno(err, "make an eventfd");

@@ -79,6 +79,9 @@ struct source {
 /* False while the outputs are full, or enough has come: hand over nothing more. `resume` tells when that changes. */
 bool source_room(const source_host_t *host);
 
+/* With --state: what is not read stays where it is, however long it takes, so the log need not run ahead of receivers that are there. In start. */
+void source_patient(source_host_t *host);
+
 /* Text: decodes complete records from the front of the data, emits their events, and returns how many bytes that took. Stops early when
  * there is no more room. `place` names the input for people ("data.csv"). Bad records are counted and go to the dead letters. */
 size_t source_decode(source_host_t *host, decoder_t *decoder, const char *data, size_t size, bool at_end, const char *place);

@@ -80,6 +80,10 @@ static void file_resume(source_t *source) {
 }
 
 static int file_start(source_t *source, err_t *err) {
+    file_source_t *self = (file_source_t *) source;
+    const file_settings_t *settings = self->setup.settings;
+    if (!settings->follow)             /* one that is followed may be rotated away */
+        source_patient(self->setup.host);
     file_resume(source);
     return 0;
 }

@@ -312,6 +312,7 @@ static void begin_schedule(generator_t *self) {
 
 static int generator_start(source_t *source, err_t *err) {
     generator_t *self = (generator_t *) source;
+    source_patient(self->setup.host);
     source_healthy(self->setup.host);
     begin_schedule(self);
     return 0;

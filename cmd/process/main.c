@@ -297,6 +297,7 @@ static int start(stage_t *stage, err_t *err) {
     if (interval)
         stage_tick_every(stage, interval);
     stage_on_room(stage, resume);
+    stage_patient(stage);
     count(stage);
     return 0;
 }

@@ -42,7 +42,7 @@ typedef struct link_sender_setup {
     const format_settings_t *format;   /* for text; may be NULL */
     /* The owner's durable log, or NULL: then frames are kept in memory until they are durable. With it: origin and epoch are the spool's;
      * tickets are the spool's frame numbers; the window bounds what is under way (sent and not yet received), all else waits in the
-     * spool and is read from there; `full` does not apply. */
+     * spool: as much again in memory, the rest is read from there; `full` does not apply. */
     spool_t *spool;
     void (*room)(void *argument);                     /* link_sender_room became true */
     void (*durable)(void *argument);                  /* link_sender_durable advanced */
@@ -54,7 +54,8 @@ typedef struct link_sender_setup {
 #define LINK_WINDOW_DEFAULT (2u * 1024 * 1024)
 
 int link_sender_open(link_sender_t **sender, loop_t *loop, const char *endpoint, const link_sender_setup_t *setup, err_t *err);
-/* False: full; the caller waits for room() (policy block), or may send all the same (the drop policies). */
+/* False: full; the caller waits for room() (policy block), or may send all the same (the drop policies). With a spool: a receiver is there and is
+ * behind by more than is kept in memory, so that what is written now would have to be read back for it; a caller who can wait does better to. */
 bool link_sender_room(const link_sender_t *sender);
 /* Takes its own reference. Returns the frame's ticket: tickets count from 1, one per call. */
 uint64_t link_sender_send(link_sender_t *sender, frame_t *frame);

@@ -166,7 +166,6 @@ void link_lane_written(link_lane_t *lane, frame_t *frame, uint64_t number) {
     link_feed_written(&lane->feed, frame, number);
     if (!lane->blocked)
         flush(lane);
-    link_feed_forget(&lane->feed);
 }
 
 void link_lane_news(link_lane_t *lane) {
@@ -175,6 +174,10 @@ void link_lane_news(link_lane_t *lane) {
     lane->news = true;
     if (!lane->blocked)
         flush(lane);
+}
+
+bool link_lane_behind(const link_lane_t *lane, bool behind) {
+    return link_feed_behind(&lane->feed, behind) && lane->monitor.connections > 0 && (lane->plain || lane->receiver);
 }
 
 bool link_lane_quiet(const link_lane_t *lane) {
@@ -281,6 +284,8 @@ static void connection_changed(void *argument, bool came) {
     }
     if (came)
         flush(lane);
+    else
+        lane->progress(lane->argument);   /* nobody is waited for any more */
 }
 
 /* Tells a second receiver so. PUSH deals messages out in turn, so one for each connection reaches it. */
@@ -488,7 +493,7 @@ int link_lane_open(link_lane_t *lane, link_sender_t *sender, const link_endpoint
                           .window = sender->setup.window / (uint64_t) endpoint->partitions};
     if (sender->setup.spool) {
         uint64_t first = spool_lowest(sender->setup.spool);
-        link_feed_init(&lane->feed, sender->setup.spool, first);
+        link_feed_init(&lane->feed, sender->setup.spool, first, lane->window);
         lane->durable = lane->sent = first - 1;
     }
     int result = -1;

@@ -55,6 +55,8 @@ void link_lane_send(link_lane_t *lane, frame_t *frame, uint64_t ticket);
 /* With a spool. frame: the lane's part of the frame with this number, or NULL (link_sender_written). */
 void link_lane_written(link_lane_t *lane, frame_t *frame, uint64_t number);
 void link_lane_news(link_lane_t *lane);               /* tells what is stable, if it was not told with a frame */
+/* With a spool: a receiver is there and takes less than is written, which must be read back for it (link_feed_behind). */
+bool link_lane_behind(const link_lane_t *lane, bool behind);
 /* Nothing is on its way to a receiver that is there. */
 bool link_lane_quiet(const link_lane_t *lane);
 /* Drops the oldest frame that was not sent yet and returns its events; -1 when all were. */

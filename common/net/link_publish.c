@@ -141,7 +141,6 @@ static void publish_written(link_sender_t *sender, frame_t *frame, uint64_t numb
         put(publish, next);
         frame_unref(next);
     }
-    link_feed_forget(&publish->feed);
     loop_defer(sender->loop, durable_later, sender);
 }
 
@@ -194,7 +193,7 @@ static int publish_open(link_sender_t **sender, loop_t *loop, const link_endpoin
     publish->sequences = map_new();
     publish->prefixes = map_new();
     if (setup->spool)
-        link_feed_init(&publish->feed, setup->spool, spool_number(setup->spool) + 1);
+        link_feed_init(&publish->feed, setup->spool, spool_number(setup->spool) + 1, 0);
     int result = 0;
     if (address.bind && address.path)
         result = zlink_lock(&publish->lock, address.path, ZLINK_BIND_LOCK, false, "ipc://%s is in use by process %d; stop it or choose another path", err);

@@ -55,6 +55,14 @@ static uint64_t durable_ticket(const push_link_t *push) {
     return ticket;
 }
 
+/* With a spool: a receiver takes less than is written. */
+static bool behind(const push_link_t *push) {
+    for (size_t i = 0; i < push->count; i++)
+        if (link_lane_behind(&push->lanes[i], push->full))
+            return true;
+    return false;
+}
+
 static void update(push_link_t *push) {
     link_stats_t *stats = &push->base.stats;
     stats->outstanding_bytes = outstanding(push);
@@ -101,7 +109,7 @@ static void announce(void *argument) {
         if (setup->durable)
             setup->durable(setup->argument);
     }
-    if (push->full && outstanding(push) <= setup->window / 4 * 3) {
+    if (push->full && (spool_of(push) ? !behind(push) : outstanding(push) <= setup->window / 4 * 3)) {
         push->full = false;
         if (setup->room)
             setup->room(setup->argument);
@@ -250,6 +258,7 @@ static void push_written(link_sender_t *sender, frame_t *frame, uint64_t number)
             link_lane_written(&push->lanes[i], part, number);
             frame_unref(part);
         }
+    push->full = behind(push);
     update(push);
 }
 

@@ -144,7 +144,7 @@ static void wait_writable(stdout_link_t *link, bool waiting) {
 }
 
 static void announce(stdout_link_t *link) {
-    if (link->full && link->queue.bytes <= link->window / 2) {
+    if (link->full && (link->feed.spool ? !link_feed_behind(&link->feed, true) : link->queue.bytes <= link->window / 2)) {
         link->full = false;
         if (link->base.setup.room)
             link->base.setup.room(link->base.setup.argument);
@@ -243,7 +243,7 @@ static void stdout_written(link_sender_t *sender, frame_t *frame, uint64_t numbe
         return;
     link_feed_written(&link->feed, frame, number);
     refill(link);
-    link_feed_forget(&link->feed);
+    link->full = link_feed_behind(&link->feed, link->full);
     update_stats(link);
     if (!link->waiting)
         loop_defer(sender->loop, pump, link);
@@ -313,7 +313,7 @@ int link_stdout_open(link_sender_t **sender, loop_t *loop, const link_endpoint_t
     link_sender_init(&link->base, &stdout_class, loop, endpoint, setup);
     link->encoder = encoder;
     if (setup->spool) {
-        link_feed_init(&link->feed, setup->spool, spool_lowest(setup->spool));
+        link_feed_init(&link->feed, setup->spool, spool_lowest(setup->spool), link->window);
         link->durable = link->feed.next - 1;
         loop_defer(loop, pump, link);     /* what an earlier run has left */
     }

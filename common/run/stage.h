@@ -136,6 +136,9 @@ void stage_batch(stage_t *stage);
 /* Back-pressure: false while an output is full. The skeleton pauses the inputs by itself; a source asks, and is told by `resume`. */
 bool stage_room(const stage_t *stage);
 void stage_on_room(stage_t *stage, void (*resume)(stage_t *stage));
+/* With --state: what is not taken stays where it is, so the stage goes at the pace of the receivers that are there, rather than fill its log with what
+ * must be read back for them. Without this only a full log makes it wait. */
+void stage_patient(stage_t *stage);
 
 /* The input frame is dealt with. By default (memory links) the skeleton acknowledges an input frame as durable when everything that was
  * emitted up to the end of tool->frame is durable downstream. A sink that finishes frames later sets manual_durable once and calls stage_durable per frame, in order. */

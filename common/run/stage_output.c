@@ -155,7 +155,8 @@ void stage_batch(stage_t *stage) {
 
 bool stage_room(const stage_t *stage) {
     const stage_private_t *private = stage->private;
-    if (private->state && private->state->spool)
+    bool spool = private->state && private->state->spool;
+    if (spool && (!private->patient || !spool_room(private->state->spool)))
         return spool_room(private->state->spool);
     if (stage->settings.on_full != LINK_BLOCK)
         return true;
@@ -163,6 +164,10 @@ bool stage_room(const stage_t *stage) {
         if (!link_sender_room(private->outputs[i].link))
             return false;
     return true;
+}
+
+void stage_patient(stage_t *stage) {
+    stage->private->patient = true;
 }
 
 void stage_on_room(stage_t *stage, void (*resume)(stage_t *stage)) {

@@ -35,6 +35,7 @@ typedef struct stage_private {
     unsigned input_count;
     bool manual_durable;
     bool paused_by_tool, paused_by_output, paused_by_end;
+    bool patient;                      /* stage_patient */
     bool inputs_paused;                /* what the links were told last */
     stage_pending_t *pending;          /* a ring; tickets stand beside it, output_count per entry */
     uint64_t *tickets;

@@ -323,7 +323,7 @@ static void frames_given_up_and_frames_damaged_are_passed_over(void **state) {
     spool_release(pair.spool, 5, 5);
     assert_int_equal(spool_lowest(pair.spool), 6);
     link_feed_t feed;
-    link_feed_init(&feed, pair.spool, 1);
+    link_feed_init(&feed, pair.spool, 1, 0);
     uint64_t number, last = 5, missing = 0;
     frame_t *frame;
     bool direct;
@@ -342,6 +342,110 @@ static void frames_given_up_and_frames_damaged_are_passed_over(void **state) {
     assert_int_equal(last, 50);
     assert_in_range(missing, 15, 25);
     link_feed_fini(&feed);
+    finish(&pair);
+}
+
+static void feed_add(pair_t *pair, link_feed_t *feed, int count) {
+    for (int i = 0; i < count; i++) {
+        uint64_t number;
+        frame_t *frame = make_frame();
+        spool_begin(pair->spool);
+        spool_add(pair->spool, (text_t){0}, frame, &number);
+        spool_commit(pair->spool);
+        link_feed_written(feed, frame, number);
+        frame_unref(frame);
+    }
+}
+
+/* Takes frames `first` to `last`, and says how many of them were in memory: those at the front. */
+static unsigned feed_take(link_feed_t *feed, uint64_t first, uint64_t last) {
+    unsigned kept = 0;
+    for (uint64_t expected = first; expected <= last; expected++) {
+        uint64_t number;
+        frame_t *frame;
+        bool direct;
+        assert_int_equal(link_feed_take(feed, false, &frame, &number, &direct), LINK_FEED_FRAME);
+        assert_int_equal(number, expected);
+        assert_true(frame->events == 1 && frame->body_size > PADDING);
+        assert_true(!direct || kept == expected - first);
+        kept += direct;
+        frame_unref(frame);
+    }
+    return kept;
+}
+
+static void some_frames_wait_in_memory_and_the_rest_is_read_back(void **state) {
+    pair_t pair;
+    begin(&pair, 1 << 30);
+    link_feed_t feed;
+    link_feed_init(&feed, pair.spool, 1, 8 * PADDING);
+    assert_false(link_feed_behind(&feed, false));
+    feed_add(&pair, &feed, 2);
+    assert_false(link_feed_behind(&feed, false));
+    feed_add(&pair, &feed, 28);
+    assert_true(link_feed_behind(&feed, false));
+    unsigned kept = feed_take(&feed, 1, 20);
+    assert_in_range(kept, 3, 8);
+    assert_true(link_feed_behind(&feed, true));           /* the next are on disk */
+    feed_add(&pair, &feed, 1);
+    assert_int_equal(feed_take(&feed, 21, 31), 0);        /* nor is kept what comes behind them */
+    assert_false(link_feed_behind(&feed, true));
+    feed_add(&pair, &feed, 3);
+    assert_false(link_feed_behind(&feed, false));
+    assert_int_equal(feed_take(&feed, 32, 34), 3);
+    feed_add(&pair, &feed, 3);
+    link_feed_seek(&feed, 36);
+    assert_int_equal(feed_take(&feed, 36, 36), 1);
+    link_feed_seek(&feed, 34);
+    assert_int_equal(feed_take(&feed, 34, 37), 0);
+    link_feed_fini(&feed);
+    finish(&pair);
+}
+
+static void what_was_given_up_is_not_given_from_memory(void **state) {
+    pair_t pair;
+    begin(&pair, 1 << 30);
+    link_feed_t feed;
+    link_feed_init(&feed, pair.spool, 1, 1 << 20);
+    feed_add(&pair, &feed, 5);
+    spool_release(pair.spool, 3, 3);
+    uint64_t number;
+    frame_t *frame;
+    bool direct;
+    assert_int_equal(link_feed_take(&feed, false, &frame, &number, &direct), LINK_FEED_GAP);
+    assert_int_equal(link_feed_take(&feed, true, &frame, &number, &direct), LINK_FEED_FRAME);
+    assert_int_equal(number, 4);
+    assert_int_equal(feed.floor, 4);
+    frame_unref(frame);
+    assert_int_equal(feed_take(&feed, 5, 5), 1);
+    link_feed_fini(&feed);
+    finish(&pair);
+}
+
+static bool has_room(const pair_t *pair) {
+    return link_sender_room(pair->sender);
+}
+
+static void a_receiver_that_is_there_sets_the_pace(void **state) {
+    pair_t pair;
+    begin(&pair, 1 << 30);
+    open_sender(&pair, NULL, 16 * PADDING);
+    add(&pair, 100, true);
+    assert_true(link_sender_room(pair.sender));           /* nobody is there */
+    open_receiver(&pair);
+    run_to(&pair, 100, goal_is_taken);
+    link_receiver_pause(pair.receiver);
+    add(&pair, 100, true);
+    assert_false(link_sender_room(pair.sender));
+    link_receiver_resume(pair.receiver);
+    run_to(&pair, 200, goal_is_taken);
+    run_until(&pair, has_room);
+    link_receiver_pause(pair.receiver);
+    add(&pair, 100, true);
+    assert_false(link_sender_room(pair.sender));
+    link_receiver_free(pair.receiver);
+    pair.receiver = NULL;
+    run_until(&pair, has_room);
     finish(&pair);
 }
 
@@ -454,6 +558,9 @@ int main(void) {
         cmocka_unit_test(what_is_stable_is_told_with_frames_and_without),
         cmocka_unit_test(a_log_half_full_is_told),
         cmocka_unit_test(frames_given_up_and_frames_damaged_are_passed_over),
+        cmocka_unit_test(some_frames_wait_in_memory_and_the_rest_is_read_back),
+        cmocka_unit_test(what_was_given_up_is_not_given_from_memory),
+        cmocka_unit_test(a_receiver_that_is_there_sets_the_pace),
         cmocka_unit_test(other_engines_take_from_the_log_too),
         cmocka_unit_test(a_paused_receiver_holds_and_delivers_in_order),
         cmocka_unit_test(what_was_refused_comes_when_it_is_wanted),
