@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import socket
 import threading
@@ -19,6 +20,28 @@ def peer(tools, command, *arguments, **options):
     return tools.start(PEER, command, *arguments, *[f"{key}={value}" for key, value in options.items()])
 
 
+def let_end(sender):
+    """A sender that was started with stay=1 goes on to its end. Tests that disturb receivers use it, so that the stream cannot end meanwhile, however
+    slow the machine is: the next receiver would wait for a sender in vain."""
+    sender.signal(signal.SIGUSR2)
+
+
+def statistics(tool):
+    """Those of a peer that goes on."""
+    before = tool.out.count(b"\n")
+    tool.signal(signal.SIGHUP)
+    support.wait_for(lambda: tool.out.count(b"\n") > before, "the statistics")
+    return support.lines_so_far(tool.out)[-1]
+
+
+def pause(receiver):
+    """Returns once it is paused."""
+    receiver.signal(signal.SIGUSR1)
+    pending = lambda: int(re.search(r"ShdPnd:\s*(\w+)", open(f"/proc/{receiver.pid}/status").read()).group(1), 16)
+    support.wait_for(lambda: not pending() >> (signal.SIGUSR1 - 1) & 1, "the pause")
+    statistics(receiver)                    # it has seen to that signal when it answers the next
+
+
 def report(tool):
     """The statistics that a peer prints when it ends by itself."""
     return support.lines_of(tool.out)[-1]
@@ -31,6 +54,11 @@ def read(path):
     data = path.read_bytes().decode()
     lines = [line.split(" ") for line in data[:data.rfind("\n") + 1].splitlines() if line[0] != "#"]
     return [(o, s, n if n == "end" else int(n), k) for o, s, n, k in lines]
+
+
+def lines(path):
+    """How many there are so far: cheaper than looking at them."""
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def numbers(path, origin="peer"):
@@ -166,12 +194,12 @@ class Foreign:
         while self.me is None:
             self.me = self.ack()["r"]
 
-    def ack(self, wait=5000):
-        assert self.acks.poll(wait), "no acknowledgement"
+    def ack(self, wait=20000):
+        assert self.acks.poll(wait * support.PATIENCE), "no acknowledgement"
         return msgpack.unpackb(self.acks.recv_multipart()[1])
 
     def until(self, condition):
-        end = time.monotonic() + 10
+        end = time.monotonic() + 20 * support.PATIENCE
         while time.monotonic() < end:
             ack = self.ack()
             if condition(ack):

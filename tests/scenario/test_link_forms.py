@@ -12,7 +12,7 @@ import pytest
 import zmq
 
 import support
-from link_support import exact, numbers, peer, read, report
+from link_support import exact, let_end, lines, numbers, pause, peer, read, report, statistics
 
 
 @pytest.fixture(params=["ipc", "tcp"])
@@ -69,29 +69,32 @@ def test_without_a_key_a_stopped_receiver_does_not_hold_up_the_others(tools, dir
     address = f"ipc://{directory}/link"
     outs = [directory / f"out{i}" for i in range(3)]
     receivers = [peer(tools, "receive", f"{address}?partition={i}", outs[i]) for i in range(3)]
-    sender = peer(tools, "send", f"{address}?partitions=3", count=60000, batch=5, rate=30000)
+    sender = peer(tools, "send", f"{address}?partitions=3", count=1000000, batch=5, rate=30000, stay=1)
     support.wait_for(lambda: all(numbers(out) for out in outs), "events everywhere")
     receivers[1].signal(signal.SIGSTOP)
-    support.wait_for(lambda: len(numbers(outs[0])) + len(numbers(outs[2])) > 40000, "the others to go on")
+    others = lambda: lines(outs[0]) + lines(outs[2])
+    before = others()
+    support.wait_for(lambda: others() > before + 40000, "the others to go on", 60)
     receivers[1].signal(signal.SIGCONT)
+    sender.signal(signal.SIGUSR1)
     assert sender.wait() == 0 and [r.wait() for r in receivers] == [0] * 3
     found = [numbers(out)[:-1] for out in outs]
     assert all(f == sorted(set(f)) for f in found)
-    assert sorted(sum(found, [])) == list(range(60000))
+    everything = sorted(sum(found, []))
+    assert everything == list(range(len(everything))) and len(everything) > 40000
 
 
 def test_killed_partition_worker_is_replaced_and_nothing_is_lost(tools, directory):
     address = f"ipc://{directory}/link"
     outs = [directory / f"out{i}" for i in range(2)]
     receivers = [peer(tools, "receive", f"{address}?partition={i}", outs[i]) for i in range(2)]
-    sender = peer(tools, "send", f"{address}?partitions=2&key=k", count=30000, batch=6, rate=10000)
+    sender = peer(tools, "send", f"{address}?partitions=2&key=k", count=30000, batch=6, rate=10000, stay=1)
     for turn in range(4):
-        before = len(numbers(outs[0]))
-        support.wait_for(lambda: len(numbers(outs[0])) > before + 500, "events")
-        if turn and len(numbers(outs[0])) > 9000:         # of 15000: a slow machine; the last one must still have a sender
-            break
+        before = lines(outs[0])
+        support.wait_for(lambda: lines(outs[0]) > before + 500 or before > 13000, "events")
         receivers[0].kill()
         receivers[0] = peer(tools, "receive", f"{address}?partition=0", outs[0])
+    let_end(sender)
     assert sender.wait() == 0 and [r.wait() for r in receivers] == [0, 0]
     assert set(numbers(outs[0])[:-1]) | set(numbers(outs[1])[:-1]) == set(range(30000)) | ({"end"} & set(numbers(outs[0])[:-1]))
     assert numbers(outs[1]) == sorted(set(numbers(outs[1])[:-1])) + ["end"]
@@ -162,6 +165,17 @@ class Receiver:
             self.ended = self.ended or header.get("end", False)
         self.streams[origin, epoch] = last
         self.say(origin, o=origin, e=epoch, received=last, durable=last, g=header.get("g", 0), again=header["q"] > last)
+
+
+def listens(address):
+    """Whether somebody has bound it."""
+    if address.startswith("ipc"):
+        return os.path.exists(address.removeprefix("ipc://"))
+    try:
+        socket.create_connection(("127.0.0.1", int(address.rsplit(":", 1)[1]))).close()
+        return True
+    except OSError:
+        return False
 
 
 def beside(address):
@@ -322,9 +336,11 @@ def test_false_acknowledgements_are_not_believed(tools, directory, address, cont
 
 def test_publish_to_subscribers_by_topic(tools, directory, address, context):
     outs = {topic: directory / f"out-{topic}" for topic in ("all", "numbers1")}
-    publisher = peer(tools, "send", "pub+" + address, count=4000, batch=1, rate=2000, streams=2)
+    publisher = peer(tools, "send", "pub+" + address, count=4000, batch=1, rate=2000, streams=2, stay=1)
     everything = peer(tools, "receive", "sub+" + address, outs["all"], stay=1)
     one = peer(tools, "receive", f"sub+{address}?topic=numbers1", outs["numbers1"], stay=1)
+    support.wait_for(lambda: all(numbers(out) for out in outs.values()), "events everywhere")
+    let_end(publisher)
     assert publisher.wait() == 0
     support.wait_for(lambda: any(n == "end" for _, _, n, _ in read(outs["all"])), "the end")
     for tool in (everything, one):
@@ -339,13 +355,16 @@ def test_publish_to_subscribers_by_topic(tools, directory, address, context):
 
 def test_slow_subscriber_sees_what_it_missed(tools, directory, address):
     out = directory / "out"
-    # Far more in a second than all buffers hold, and enough left afterwards that the end finds room.
-    publisher = peer(tools, "send", "pub+" + address, count=24000, batch=1, padding=2000, rate=6000)
+    publisher = peer(tools, "send", "pub+" + address, count=10000000, batch=1, padding=2000, rate=6000, stay=1)
     subscriber = peer(tools, "receive", "sub+" + address, out, stay=1)
     support.wait_for(lambda: numbers(out), "events")
-    subscriber.signal(signal.SIGUSR1)
-    time.sleep(1)
+    pause(subscriber)
+    before = statistics(publisher)["events"]
+    support.wait_for(lambda: statistics(publisher)["events"] > before + 10000, "far more than all buffers hold", 60)
     subscriber.signal(signal.SIGUSR2)
+    before = lines(out)
+    support.wait_for(lambda: lines(out) > before + 5000, "the rest, so that the end finds room", 60)
+    publisher.signal(signal.SIGUSR1)
     assert publisher.wait() == 0
     support.wait_for(lambda: "end" in numbers(out), "the end")
     assert subscriber.terminate() == 0
@@ -358,7 +377,8 @@ def test_slow_subscriber_sees_what_it_missed(tools, directory, address):
 def test_subscriber_may_bind_and_publisher_connect(tools, directory, address):
     out = directory / "out"
     subscriber = peer(tools, "receive", "@sub+" + address, out)
-    publisher = peer(tools, "send", ">pub+" + address, count=1000, batch=10, delay=500)
+    support.wait_for(lambda: listens(address), "the subscriber")
+    publisher = peer(tools, "send", ">pub+" + address, count=1000, batch=10, delay=1500)
     assert publisher.wait() == 0 and subscriber.wait() == 0
     exact(out, 1000)
 

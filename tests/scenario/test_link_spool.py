@@ -13,7 +13,7 @@ import pytest
 import zmq
 
 import support
-from link_support import Foreign, PEER, disturb, peer, read, report
+from link_support import Foreign, PEER, disturb, pause, peer, read, report, statistics
 from test_man_examples import example
 
 COUNT = 40000
@@ -116,7 +116,7 @@ def test_new_receiver_without_memory_begins_with_what_is_not_durable(tools, dire
     source = sender(tools, directory, address, count=5000, batch=1, stay=1)
     first = receiver(tools, directory, address, state=0, durable_every=100)
     support.wait_for(lambda: len(numbers(directory / "out")) == 5000, "all of it")
-    time.sleep(0.3)
+    support.wait_for(lambda: statistics(source)["outstanding_frames"] == 0, "all to be acknowledged")
     first.kill()
     second = receiver(tools, directory, address, "again", state=0)
     time.sleep(1)
@@ -147,8 +147,7 @@ def test_what_was_taken_back_is_told(tools, directory, address):
     """The receiver has frames that the sender has lost: it goes back, and takes what comes in their place."""
     sink = receiver(tools, directory, address, stable=1)
     source = sender(tools, directory, address, count=3000, sync_interval=3600000, rate=30000, stay=1)
-    support.wait_for(lambda: source.running and (directory / "log" / "synced").exists(), "the log")
-    time.sleep(0.5)
+    support.wait_for(lambda: statistics(sink)["events"] > 1000, "events")
     assert numbers(directory / "out") == []             # nothing is stable
     source.kill()
     cut_power(directory / "log")
@@ -200,10 +199,9 @@ def test_partitions_over_restarts(tools, directory, address, key):
 def test_paused_receiver_holds_and_hears_what_is_stable(tools, directory, address):
     """Frames that were delivered before the pause become stable during it, and are written then."""
     sink = receiver(tools, directory, address, stable=1)
-    source = sender(tools, directory, address, count=100, batch=1, sync_interval=700 * support.PATIENCE, stay=1)
-    support.wait_for(lambda: (directory / "log").exists(), "the log")
-    time.sleep(0.3 * support.PATIENCE)
-    sink.signal(signal.SIGUSR1)
+    source = sender(tools, directory, address, count=100, batch=1, sync_interval=int(4000 * support.PATIENCE), stay=1)
+    support.wait_for(lambda: statistics(sink)["events"] == 100, "the events")
+    pause(sink)
     assert numbers(directory / "out") == []
     support.wait_for(lambda: numbers(directory / "out") == list(range(100)), "what is stable")
     sink.signal(signal.SIGUSR2)
@@ -239,8 +237,7 @@ def test_frames_that_are_refused_come_again(tools, directory, address, log):
 def test_a_log_that_fills_tells_the_receiver_to_hurry(tools, directory, address):
     sink = receiver(tools, directory, address, durable_every=1000000)
     source = sender(tools, directory, address, count=100000, batch=100, padding=500, limit=8 << 20, sync_interval=20)
-    support.wait_for(lambda: len(numbers(directory / "out")) > 5000, "events", 30)
-    time.sleep(1)
+    support.wait_for(lambda: statistics(sink)["hurries"], "the wish", 60)
     sink.terminate()
     assert report(sink)["hurries"] > 0
     source.kill()

@@ -12,7 +12,7 @@ import msgpack
 import pytest
 
 import support
-from link_support import PEER, exact, numbers, peer, read, report
+from link_support import PEER, exact, numbers, pause, peer, read, report
 
 
 def run(*arguments, input=b"", **options):
@@ -132,8 +132,7 @@ def test_paused_reader_takes_nothing_and_goes_on_where_it_was(tools, directory):
     receiver = tools.start(PEER, "receive", "-", out, pipe=True)
     receiver.write(b"".join(b'{"n":%d}\n' % i for i in range(10)))
     support.wait_for(lambda: len(numbers(out, "")) == 10, "ten events")
-    receiver.signal(signal.SIGUSR1)
-    time.sleep(0.1)
+    pause(receiver)
     receiver.write(b"".join(b'{"n":%d}\n' % i for i in range(10, 3000)))
     receiver.close()
     time.sleep(0.3)

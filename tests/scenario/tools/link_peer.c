@@ -4,7 +4,8 @@
  *                                                 is written; "latency": percentiles from ingest time to here are printed
  *     link_peer relay ENDPOINT ENDPOINT [OPTION]... passes frames on, acknowledges what is durable behind it
  * Options are KEY=VALUE; `settings` below lists them. spool=DIR: the sender keeps a durable log and goes on where it ended when it is started
- * again. state=1: FILE holds the receiver's position, too, and the next one goes on behind it; stable=1: only frames that are stable go into FILE. SIGUSR1 pauses a receiver, SIGUSR2 lets it go on. */
+ * again. state=1: FILE holds the receiver's position, too, and the next one goes on behind it; stable=1: only frames that are stable go into FILE. SIGUSR1 pauses a receiver, SIGUSR2 lets
+ * it go on. stay=1: a sender does not come to its end before SIGUSR2, or SIGUSR1, after which it makes no more events. SIGHUP: statistics now. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -116,13 +117,22 @@ static void leave_when_quiet(void *argument) {
         loop_stop(peer->loop);
 }
 
+static void send_more(void *argument);
+
 static void on_signal(void *argument, int signal) {
     peer_t *peer = argument;
     if (signal == SIGUSR1 && peer->receiver)
         link_receiver_pause(peer->receiver);
     else if (signal == SIGUSR2 && peer->receiver)
         link_receiver_resume(peer->receiver);
-    else if (signal == SIGTERM && peer->spool)
+    else if (signal == SIGHUP)
+        report(peer);
+    else if (signal == SIGUSR1 || signal == SIGUSR2) {
+        settings.stay = 0;
+        if (signal == SIGUSR1)
+            settings.count = peer->sent;
+        send_more(peer);
+    } else if (signal == SIGTERM && peer->spool)
         loop_timer(peer->loop, 0, 10 * NS_PER_MS, leave_when_quiet, peer);
     else if (signal == SIGTERM)
         loop_stop(peer->loop);
@@ -566,6 +576,7 @@ int main(int argc, char **argv) {
     peer_t peer = {.loop = loop_new(), .file = -1, .stable = map_new()};
     loop_signal(peer.loop, SIGUSR1, on_signal, &peer);
     loop_signal(peer.loop, SIGUSR2, on_signal, &peer);
+    loop_signal(peer.loop, SIGHUP, on_signal, &peer);
     loop_signal(peer.loop, SIGTERM, on_signal, &peer);
     int status = send ? run_send(&peer, argv[2]) : receive ? run_receive(&peer, argv[2], argv[3]) : run_relay(&peer, argv[2], argv[3]);
     link_receiver_free(peer.receiver);
