@@ -63,8 +63,12 @@ typedef struct source_class {
     /* The position after the last event handed over, as one msgpack map: it is asked for when frames are cut, also in the middle of
      * source_decode and source_commit, and stored together with them. It says which source it belongs to. NULL: the source has none. */
     void (*position)(const source_t *source, buf_t *out);
+    /* What has changed since the last call of position or of this: a map that is stored in place of the position, which is large, most of the time.
+     * A source that has it has no acknowledge. May be NULL, as restore_changes may then. */
+    void (*changes)(source_t *source, buf_t *out);
     /* Goes on from a position stored by an earlier run; called before start. A failure (another source's, damaged) is told without its remedy. */
     int (*restore)(source_t *source, const uint8_t *position, size_t size, err_t *err);
+    int (*restore_changes)(source_t *source, const uint8_t *changes, size_t size, err_t *err);     /* behind restore, in their order */
     /* All up to this position is durable: the peer may forget it (an acknowledgement, a commit). May be NULL. */
     void (*acknowledge)(source_t *source, const uint8_t *position, size_t size);
     void (*free)(source_t *source);

@@ -110,51 +110,61 @@ static void sample_over(void *argument) {
                (long long) ingest->sample, ingest->host.reason[0] ? ": " : "", ingest->host.reason);
 }
 
-/* The stored position is a map of the driver's name and the source's own position, which is nil when it has none. */
-static void on_position(stage_t *stage, buf_t *out) {
+/* The stored position is a map of the driver's name and the source's own position, which is nil when it has none, or what has changed in it. */
+static bool on_position(stage_t *stage, bool whole, buf_t *out) {
     source_host_t *host = &((ingest_t *) stage->own)->host;
+    const source_class_t *class = host->source->class;
+    whole |= !class->changes;
     pack_map(out, 2);
     pack_text(out, "source");
     pack_text(out, host->driver->name);
-    pack_text(out, "at");
-    if (host->source->class->position)
-        host->source->class->position(host->source, out);
+    pack_text(out, whole ? "at" : "changes");
+    if (!whole)
+        class->changes(host->source, out);
+    else if (class->position)
+        class->position(host->source, out);
     else
         pack_nil(out);
     host_stored(host);
+    return whole;
 }
 
-static bool read_position(text_t position, value_t *source, value_t *at) {
+static bool read_position(text_t position, const char *key, value_t *source, value_t *at) {
     const uint8_t *bytes = (const uint8_t *) position.data;
     pack_cursor_t cursor = pack_cursor(bytes, position.size);
     return pack_skip(&cursor) && pack_map_get(bytes, position.size, text_of("source"), source) && source->type == VALUE_STRING &&
-           pack_map_get(bytes, position.size, text_of("at"), at);
+           pack_map_get(bytes, position.size, text_of(key), at);
+}
+
+static int restore_one(source_host_t *host, text_t position, bool whole, err_t *err) {
+    const source_class_t *class = host->source->class;
+    value_t source, at;
+    if (!read_position(position, whole ? "at" : "changes", &source, &at))
+        return err_set(err, "the stored position cannot be read");
+    if (!text_is(text_make(source.text, source.size), host->driver->name))
+        return err_set(err, "it was made by a source of the kind %.*s, not %s", (int) source.size, source.text, host->driver->name);
+    int (*restore)(source_t *, const uint8_t *, size_t, err_t *) = whole ? class->restore : class->restore_changes;
+    return !restore || at.type != VALUE_MAP ? 0 : restore(host->source, at.packed, at.size, err);
 }
 
 static int restore(stage_t *stage, err_t *err) {
     source_host_t *host = &((ingest_t *) stage->own)->host;
-    const source_class_t *class = host->source->class;
     text_t position;
-    value_t source, at;
+    size_t next = 0;
     err_t why;
-    if (!stage_position(stage, &position)) {
+    int result = 0;
+    for (bool whole = true; result == 0 && stage_position(stage, &next, &position); whole = false)
+        result = restore_one(host, position, whole, &why);
+    if (!next)
         host->moved = true; /* to be stored before anything else: it tells dead letters of this run from earlier ones */
-        return 0;
-    }
-    if (!read_position(position, &source, &at))
-        err_set(&why, "the stored position cannot be read");
-    else if (!text_is(text_make(source.text, source.size), host->driver->name))
-        err_set(&why, "it was made by a source of the kind %.*s, not %s", (int) source.size, source.text, host->driver->name);
-    else if (!class->restore || at.type != VALUE_MAP || class->restore(host->source, at.packed, at.size, &why) == 0)
-        return 0;
-    return err_set(err, "--state %s is not for this source: %s; --reset forgets it and begins anew, or give another directory", stage->settings.state,
-                   why.text);
+    return result == 0 ? 0 : err_set(err, "--state %s is not for this source: %s; --reset forgets it and begins anew, or give another directory",
+                                     stage->settings.state, why.text);
 }
 
 static void on_acknowledge(stage_t *stage, text_t position) {
     source_host_t *host = &((ingest_t *) stage->own)->host;
     value_t source, at;
-    if (host->source->class->acknowledge && read_position(position, &source, &at) && at.type == VALUE_MAP)
+    if (host->source->class->acknowledge && read_position(position, "at", &source, &at) && at.type == VALUE_MAP)
         host->source->class->acknowledge(host->source, at.packed, at.size);
 }
 

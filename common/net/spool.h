@@ -18,6 +18,8 @@
  * process. What is synced outlives the loss of power. */
 typedef struct spool spool_t;
 
+#define SPOOL_NOTE_MAX (64u * 1024 * 1024)
+
 typedef enum spool_sync { SPOOL_ALWAYS, SPOOL_INTERVAL, SPOOL_NONE } spool_sync_t;
 typedef enum spool_full { SPOOL_BLOCK, SPOOL_DROP_OLDEST, SPOOL_DROP_NEWEST } spool_full_t;
 
@@ -55,7 +57,7 @@ const spool_identity_t *spool_identity(const spool_t *spool);
 
 /* Writing. Records between begin and commit are one group; spool_add returns the record's index (from 1; grows with each record), its
  * frame's number goes to *number (0: no frame). With SPOOL_DROP_NEWEST and no room a group with a frame is dropped whole, its notes too: spool_add
- * then returns 0 for it and what follows. Commit writes; what cannot be written now is kept in memory and tried again. Notes up to 1 MiB. */
+ * then returns 0 for it and what follows. Commit writes; what cannot be written now is kept in memory and tried again. Notes up to SPOOL_NOTE_MAX. */
 void spool_begin(spool_t *spool);
 uint64_t spool_add(spool_t *spool, text_t note, frame_t *frame, uint64_t *number);    /* frame: may be NULL; takes its own reference */
 void spool_commit(spool_t *spool);

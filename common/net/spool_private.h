@@ -9,7 +9,6 @@
 
 /* What the files of the spool share. streamctl(1), "THE DURABLE LOG", draws the format. */
 
-#define SPOOL_NOTE_MAX (1024 * 1024)
 #define SPOOL_ALIGN(n) (((n) + 7) & ~(uint64_t) 7)
 
 /* ---- the format (spool_segment.c) ---- */

@@ -70,8 +70,9 @@ typedef struct tool {
 
     /* ---- with --state. A tool that has none of these has no --state option ---- */
     bool keeps_state;                  /* by itself, in stage_state_path; inputs are acknowledged by stage_durable only (broadcast) */
-    /* A source: where it stands after the last event emitted, as one msgpack value; stored together with the frames (ingest). */
-    void (*position)(stage_t *stage, buf_t *out);
+    /* A source: where it stands after the last event emitted, as one msgpack value; stored together with the frames (ingest). Unless it has to be
+     * whole, it may be what has changed since the call before: false is returned then. A restart gets the last whole one and the changes since. */
+    bool (*position)(stage_t *stage, bool whole, buf_t *out);
     /* In place of start, when the stream had ended in an earlier run: is that state this source's at all? May be NULL. */
     int (*ended)(stage_t *stage, err_t *err);
     /* All up to this position is synced: a peer may be told (acknowledgement, commit). May be NULL. */
@@ -155,8 +156,9 @@ void stage_dead_event(stage_t *stage, const event_t *event, const char *place, c
 
 bool stage_stateful(const stage_t *stage);            /* --state was given */
 char *stage_state_path(const stage_t *stage, const char *name);      /* DIR/NAME; mem_free. The directory is there and locked from before start on */
-/* A source, in start: the position stored by an earlier run; false: there is none. Valid until the first event is emitted. */
-bool stage_position(const stage_t *stage, text_t *position);
+/* A source, in start: the position stored by an earlier run, then the changes to it, one a call. *at is 0 for the first; false: there are no more. Valid
+ * until the first event is emitted. */
+bool stage_position(const stage_t *stage, size_t *at, text_t *position);
 void stage_save_flush(stage_t *stage, buf_t *out);    /* within save: writes *out away and empties it */
 void stage_tick_every(stage_t *stage, int64_t interval);             /* ns, monotonic; tool->tick is called with the wall clock. Once, in start */
 bool stage_will_replay(const stage_t *stage);         /* in load and start: there are inputs behind the snapshot that are to be taken again */

@@ -17,7 +17,6 @@
 
 #define GROUP_BYTES (1u << 20)         /* a deterministic stage's group is written when it has grown to this */
 #define QUIET_POLL (20 * NS_PER_MS)
-#define NOTE_SOURCE 1
 
 bool stage_stateful(const stage_t *stage) {
     return stage->private->state != NULL;
@@ -172,93 +171,6 @@ static int open_spool(stage_t *stage, err_t *err) {
     return 0;
 }
 
-/* ---- a source's notes ---- */
-
-static void put_note(stage_t *stage) {
-    struct stage_store *state = stage->private->state;
-    const struct stage_ledger *ledger = &stage->ledger;
-    const uint64_t counts[] = {ledger->in, ledger->out, ledger->filtered, ledger->late, ledger->dead, ledger->dropped, ledger->created, stage->errors};
-    buf_clear(&state->note);
-    buf_clear(&state->position);
-    pack_array(&state->note, 4);
-    pack_uint(&state->note, NOTE_SOURCE);
-    pack_array(&state->note, sizeof counts / sizeof *counts);
-    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
-        pack_uint(&state->note, counts[i]);
-    pack_uint(&state->note, stage->private->dead_serial);
-    if (stage->tool->position)
-        stage->tool->position(stage, &state->position);
-    if (state->position.size)
-        pack_binary(&state->note, state->position.data, state->position.size);
-    else
-        pack_nil(&state->note);
-}
-
-static int read_note(stage_t *stage, text_t note, err_t *err) {
-    struct stage_store *state = stage->private->state;
-    struct stage_ledger *ledger = &stage->ledger;
-    uint64_t *counts[] = {&ledger->in, &ledger->out, &ledger->filtered, &ledger->late, &ledger->dead, &ledger->dropped, &ledger->created, &stage->errors};
-    pack_cursor_t cursor = pack_cursor(note.data, note.size);
-    uint32_t elements, numbers;
-    uint64_t kind;
-    if (!pack_read_array(&cursor, &elements) || elements != 4 || !pack_read_uint(&cursor, &kind) || kind != NOTE_SOURCE ||
-        !pack_read_array(&cursor, &numbers) || numbers != sizeof counts / sizeof *counts)
-        goto bad;
-    for (size_t i = 0; i < numbers; i++)
-        if (!pack_read_uint(&cursor, counts[i]))
-            goto bad;
-    if (!pack_read_uint(&cursor, &state->stored_dead))
-        goto bad;
-    text_t position;
-    if (pack_read_binary(&cursor, &position)) {
-        buf_put(&state->stored, position.data, position.size);
-        state->has_stored = true;
-    }
-    return 0;
-bad:
-    return err_set(err, "--state %s: the position in its log cannot be read; --reset starts anew", stage->settings.state);
-}
-
-/* What a source's last run left: the note of the last group, which is on its first record. */
-static int resume_source(stage_t *stage, err_t *err) {
-    struct stage_store *state = stage->private->state;
-    spool_record_t record;
-    int found = spool_last(state->spool, &record, err);
-    if (found <= 0)
-        return found;
-    state->ended = record.frame && record.frame->end;
-    int result = record.note.size ? read_note(stage, record.note, err) : 0;
-    bool has = record.note.size != 0;
-    uint64_t index = record.index;
-    frame_unref(record.frame);
-    spool_cursor_t *cursor = has || result ? NULL : spool_cursor_new(state->spool);
-    while (cursor && index > 1 && !has && result == 0) { /* the group has several records: back to its first */
-        spool_seek_index(cursor, --index);
-        int more = spool_next(cursor, &record, err);
-        if (more <= 0 || record.index != index) {
-            result = more < 0 ? -1 : err_set(err, "--state %s: its log has lost its last position; --reset starts anew", stage->settings.state);
-            if (more > 0)
-                frame_unref(record.frame);
-            break;
-        }
-        if (record.note.size) {
-            has = true;
-            result = read_note(stage, record.note, err);
-        }
-        frame_unref(record.frame);
-    }
-    spool_cursor_free(cursor);
-    return result;
-}
-
-bool stage_position(const stage_t *stage, text_t *position) {
-    const struct stage_store *state = stage->private->state;
-    if (!state || !state->has_stored)
-        return false;
-    *position = text_make((const char *) state->stored.data, state->stored.size);
-    return true;
-}
-
 /* ---- opening and closing ---- */
 
 int state_open(stage_t *stage, err_t *err) {
@@ -275,7 +187,7 @@ int state_open(stage_t *stage, err_t *err) {
         return -1;
     if (!stage->tool->save) {
         bool fresh = spool_index(state->spool) == 0;
-        if (resume_source(stage, err))
+        if (note_resume(stage, err))
             return -1;
         if (!fresh)
             stage_dead_restore(stage, state->stored_dead);
@@ -346,15 +258,13 @@ static void begin_group(stage_t *stage) {
 /* The note that goes with the next record: a source's position, or the order of inputs so far. Steps that it tells of get its index. */
 static text_t take_note(stage_t *stage) {
     struct stage_store *state = stage->private->state;
-    if (!stage->tool->save) {
-        put_note(stage);
-        return text_make((const char *) state->note.data, state->note.size);
-    }
+    if (!stage->tool->save)
+        return note_put(stage);
     if (!state->order_entries)
         return (text_t){0};
     buf_clear(&state->note);
     pack_array(&state->note, 1 + state->order_entries);
-    pack_uint(&state->note, NOTE_SOURCE + 1);
+    pack_uint(&state->note, NOTE_ORDER);
     buf_put(&state->note, state->order.data, state->order.size);
     buf_clear(&state->order);
     state->order_entries = 0;
@@ -375,7 +285,9 @@ void state_add(stage_t *stage, frame_t *frame) {
     text_t note = first || stage->tool->save ? take_note(stage) : (text_t){0};
     uint64_t number = 0;
     uint64_t index = spool_add(state->spool, note, frame, &number);
-    if (note.size)
+    if (!stage->tool->save)
+        note_added(stage, note.size != 0, index, frame->body_size);
+    else if (note.size)
         steps_noted(state, index);
     if (state->group_count == state->group_room) {
         state->group_room = state->group_room ? 2 * state->group_room : 8;
@@ -444,6 +356,8 @@ void state_note(stage_t *stage) {
     uint64_t index = spool_add(state->spool, take_note(stage), NULL, &number);
     if (stage->tool->save)
         steps_noted(state, index);
+    else
+        note_added(stage, true, index, 0);
     state_commit(stage);
 }
 
@@ -499,8 +413,8 @@ void state_release(stage_t *stage) {
         if (durable < number)
             number = durable;
     }
-    uint64_t last = spool_index(state->spool); /* the last record stays: it tells where we are */
-    uint64_t index = stage->tool->save ? state->confirmed_index : last ? last - 1 : 0;
+    uint64_t last = spool_index(state->spool);
+    uint64_t index = stage->tool->save ? state->confirmed_index : note_released(stage);
     if (stage->tool->save && index < last && spool_bytes(state->spool) > stage->settings.spool_limit / 2)
         snapshot_hurry(stage); /* before it stands in the way */
     if (index == state->released_index && number == state->released_number)

@@ -81,8 +81,10 @@ struct stage_store {
     uint64_t stable;                   /* told to the links */
     uint64_t released_index, released_number;
 
-    buf_t stored;                      /* a source: the position found at the start */
-    bool has_stored;
+    buf_t stored;                      /* a source: the position found at the start, and the changes to it: packed binaries */
+    uint64_t whole_index;              /* of the record with the whole position that changes go by from now on; 0: the next one has to be whole */
+    uint64_t whole_safe;               /* the last of those that are synced */
+    uint64_t whole_size, since_whole;  /* bytes of that position; of what was added behind it */
     uint64_t stored_dead;
     bool ended;                        /* the spool's last frame is the end of the stream */
     bool leaving;                      /* TERM: without an end; the rest is done by the next run */
@@ -154,6 +156,13 @@ void state_push_step(stage_t *stage, stage_step_t step);
 void state_end(stage_t *stage);                        /* the end of stream as a record */
 void state_leave(stage_t *stage);                      /* TERM */
 void state_leave_ended(stage_t *stage);                /* TERM when the end is on its way already */
+
+/* stage_note.c: where a source stands, as a note in the log */
+enum { NOTE_SOURCE = 1, NOTE_ORDER = 2, NOTE_CHANGES = 3 };
+int note_resume(stage_t *stage, err_t *err);           /* what its last run left */
+text_t note_put(stage_t *stage);                       /* valid until the next */
+void note_added(stage_t *stage, bool has_note, uint64_t index, uint64_t body_size);   /* a record, with or without it; index 0: it was dropped */
+uint64_t note_released(const stage_t *stage);          /* records up to there tell nothing that a restart needs */
 
 /* stage_order.c */
 stage_origin_t *order_origin(stage_t *stage, unsigned input, const char *name);

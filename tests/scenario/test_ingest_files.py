@@ -244,6 +244,48 @@ def test_many_files_with_few_of_them_open(tools, directory):
     assert widest < 100, "descriptors"
 
 
+def test_places_of_many_files_cost_what_changes(tools, directory):
+    """The log does not get the places of all files with each frame."""
+    files, more = 800, 60
+    (directory / "in").mkdir()
+    for f in range(files):
+        append(directory / f"in/{f}.ndjson", f)
+    runs = Runs(tools, directory, "in/*.ndjson", "--follow", "--batch-size", "1")
+    tool = runs.start_ready()
+    support.wait_for(lambda: len(runs.numbers()) == files, lambda: f"all files: {len(runs.numbers())}; {tool.err}", 60)
+    tool.kill()
+    tool = runs.start_ready()
+    for i in range(more):
+        append(directory / f"in/{i * 7}.ndjson", files + i)
+        support.wait_for(lambda: len(runs.numbers()) == files + i + 1, lambda: f"what is new; {tool.err}")
+    assert tool.terminate() == 0
+    assert sorted(runs.numbers()) == list(range(files + more))
+    assert runs.log_size() < (files + more) * 3000
+
+
+@pytest.mark.parametrize("limit", ["1MiB", "1GiB"])
+def test_changed_places_are_exact_over_kills_while_the_log_is_trimmed(tools, directory, limit):
+    (directory / "in").mkdir()
+    names = [f"{f}.ndjson" for f in range(200)]
+    runs = Runs(tools, directory, "in/*.ndjson", "--follow", "--batch-size", "10", "--spool-limit", limit, seed=7)
+    n = 0
+    for _ in range(8):
+        tool = runs.start()
+        for _ in range(60):
+            append(directory / "in" / runs.rng.choice(names), *range(n, n + 20))
+            n += 20
+        for i in runs.rng.sample(range(len(names)), 3):         # a matching name: they keep their places
+            if (directory / "in" / names[i]).exists():
+                os.rename(directory / "in" / names[i], directory / "in" / f"r{names[i]}")
+                names[i] = f"r{names[i]}"
+        time.sleep(runs.rng.uniform(0.05, 0.5))
+        tool.kill()
+    tool = runs.start()
+    support.wait_for(lambda: len(runs.numbers()) >= n, lambda: f"{len(runs.numbers())} of {n}; {tool.err}", 60)
+    assert tool.terminate() == 0
+    assert sorted(runs.numbers()) == list(range(n)), first_difference(sorted(runs.numbers()), list(range(n)))
+
+
 def test_more_files_than_allowed_are_reported_and_read_when_others_have_gone(tools, directory):
     for f in range(4):
         append(directory / f"{f}.ndjson", f)
