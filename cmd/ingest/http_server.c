@@ -289,7 +289,7 @@ http_server_t *http_server_new(const http_server_setup_t *setup, err_t *err) {
     http_server_t *server = mem_zero(sizeof *server);
     const listener_setup_t listener = {
         .loop = setup->loop,
-        .scheme = "http",
+        .scheme = setup->tls->certificate ? "https" : "http",
         .connections = setup->connections,
         .idle = setup->idle,
         .opened = on_opened,
@@ -300,7 +300,7 @@ http_server_t *http_server_new(const http_server_setup_t *setup, err_t *err) {
     };
     server->setup = *setup;
     server->setup.rest = NULL;
-    server->listener = listener_at(&listener, setup->rest, 0, err);
+    server->listener = listener_at(&listener, setup->rest, 0, setup->tls, err);
     if (server->listener)
         return server;
     mem_free(server);

@@ -13,6 +13,7 @@ typedef struct http_exchange http_exchange_t;         /* a connection, and its p
 typedef struct http_server_setup {
     loop_t *loop;
     const char *rest;              /* where to listen: what stands behind the scheme of a URL; borrowed for the call */
+    const tls_files_t *tls;        /* lives as long as the server */
     unsigned connections;
     int64_t idle;                  /* between requests, ns; 0: for ever */
     int64_t timeout;               /* for a request, from its first byte to its last, ns */

@@ -1,4 +1,4 @@
-/* Listening sockets of all protocols: accepts, reads, sends, and ends what is idle. One buffer is read into for all connections; a connection
+/* Listening sockets of all protocols: accepts, shakes hands, reads, sends, and ends what is idle. One buffer is read into for all connections; a connection
  * keeps only what its protocol has left over. */
 #include "listen.h"
 
@@ -22,17 +22,22 @@
 #define LINGER (2 * NS_PER_S)          /* for the peer to leave after the last answer */
 #define FAREWELL (30 * NS_PER_S)       /* for it to take that */
 #define SHORT_OF_FILES (1 * NS_PER_S)
+#define HANDSHAKES 64u                 /* under way at once */
+#define HANDSHAKE (10 * NS_PER_S)      /* for one */
+#define HANDSHAKE_FAIR (1 * NS_PER_S)  /* one that takes longer gives way to a new connection */
 
 struct connection {
     listener_t *listener;
     connection_t *next, **link;
     int fd;
     loop_watch_t *watch;
-    void *own;
+    tls_t *tls;                    /* NULL: plain */
+    void *own;                     /* NULL: not opened yet */
     buf_t in, out;                 /* left over; unsent */
     char place[ADDRESS_TEXT + 8];
     int64_t heard;                 /* monotonic ns of the last byte */
     int64_t deadline;              /* 0: none */
+    bool shaking;                  /* TLS's handshake is not done */
     bool held;                     /* connection_pause */
     bool at_end;                   /* the peer has said all */
     bool unseen;                   /* data was not offered all there is, or only while paused */
@@ -45,7 +50,7 @@ struct listener {
     listener_setup_t setup;
     loop_watch_t *watch, *sweep, *pause_accept;
     connection_t *first;
-    unsigned count;
+    unsigned count, shaking;       /* connections; those whose handshake is not done */
     int64_t paused_at;
     bool paused, reap, full;
     log_limit_t limit;
@@ -53,6 +58,7 @@ struct listener {
 };
 
 static void on_turn(void *argument);
+static void drop(connection_t *connection);
 static void on_connection(void *argument, uint32_t events);
 
 /* ---- what is waited for ---- */
@@ -62,20 +68,57 @@ static void watch_events(connection_t *connection) {
     if (connection->gone)
         return;
     uint32_t events = 0;
+    if (connection->shaking) {
+        loop_fd_events(connection->watch, tls_wants_write(connection->tls) ? EPOLLOUT : EPOLLIN);
+        return;
+    }
     bool reads = !connection->at_end && !connection->ending && !connection->held && !listener->paused && connection->out.size < OUT_MAX;
     if (reads || connection->lingering)
         events |= EPOLLIN;
-    if (connection->out.size)
+    if (connection->out.size || (reads && connection->tls && tls_wants_write(connection->tls)))
         events |= EPOLLOUT;
     loop_fd_events(connection->watch, events);
 }
 
+/* The handshake that gives way to a new connection, if there has to be one and is. */
+static connection_t *laggard(const listener_t *listener) {
+    connection_t *oldest = NULL;
+    for (connection_t *connection = listener->first; connection && listener->shaking; connection = connection->next)
+        if (connection->shaking && !connection->gone)
+            oldest = connection; /* new ones are put in front */
+    bool late = oldest && loop_now(listener->setup.loop) - oldest->heard >= HANDSHAKE_FAIR;
+    return late ? oldest : NULL;
+}
+
+static bool is_full(const listener_t *listener) {
+    return listener->count >= listener->setup.connections || listener->shaking >= HANDSHAKES;
+}
+
+static void make_room(listener_t *listener) {
+    connection_t *connection = is_full(listener) ? laggard(listener) : NULL;
+    if (!connection)
+        return;
+    if (log_limited(&listener->limit))
+        log_warning("%s: the TLS handshake takes too long: ended, as others wait", connection->place);
+    drop(connection);
+}
+
 static void accept_more(listener_t *listener) {
-    bool full = listener->count >= listener->setup.connections;
+    bool full = is_full(listener) && !laggard(listener);
     if (full && !listener->full && log_limited(&listener->limit))
-        log_warning("%s: %u connections are open, which is as many as --connections allows: others wait", listener->setup.scheme, listener->count);
+        log_warning("%s: %u connections are open, %u of them in TLS's handshake, which is as many as is allowed (--connections): others wait",
+                    listener->setup.scheme, listener->count, listener->shaking);
     listener->full = full;
     loop_fd_events(listener->watch, full || listener->pause_accept ? 0 : EPOLLIN);
+}
+
+static void connection_free(connection_t *connection) {
+    if (connection->own)
+        connection->listener->setup.closed(connection->own);
+    tls_free(connection->tls);
+    buf_fini(&connection->in);
+    buf_fini(&connection->out);
+    mem_free(connection);
 }
 
 static void reap(void *argument) {
@@ -88,11 +131,7 @@ static void reap(void *argument) {
         *connection->link = next;
         if (next)
             next->link = connection->link;
-        listener->setup.closed(connection->own);
-        buf_fini(&connection->in);
-        buf_fini(&connection->out);
-        mem_free(connection);
-        listener->count--;
+        connection_free(connection);
     }
     if (!listener->count) {
         loop_remove(listener->sweep);
@@ -106,6 +145,8 @@ static void drop(connection_t *connection) {
     if (connection->gone)
         return;
     connection->gone = true;
+    connection->listener->count--;
+    connection->listener->shaking -= connection->shaking;
     loop_undefer(connection->listener->setup.loop, on_turn, connection);
     loop_remove(connection->watch);
     close(connection->fd);
@@ -117,6 +158,8 @@ static void drop(connection_t *connection) {
 /* ---- sending ---- */
 
 static void linger(connection_t *connection) {
+    if (connection->tls)
+        tls_end(connection->tls);
     shutdown(connection->fd, SHUT_WR);
     connection->lingering = true;
     connection->deadline = clock_monotonic() + LINGER;
@@ -127,7 +170,9 @@ static void linger(connection_t *connection) {
 static void send_out(connection_t *connection) {
     size_t done = 0;
     while (done < connection->out.size) {
-        ssize_t sent = send(connection->fd, connection->out.data + done, connection->out.size - done, MSG_NOSIGNAL);
+        const uint8_t *bytes = connection->out.data + done;
+        size_t size = connection->out.size - done;
+        ssize_t sent = connection->tls ? tls_write(connection->tls, bytes, size) : send(connection->fd, bytes, size, MSG_NOSIGNAL);
         if (sent < 0 && errno == EINTR)
             continue;
         if (sent < 0 && errno != EAGAIN) {
@@ -209,7 +254,8 @@ static void on_turn(void *argument) {
 
 static void read_some(connection_t *connection) {
     listener_t *listener = connection->listener;
-    ssize_t size = recv(connection->fd, listener->space, READ_BYTES, 0);
+    bool tls = connection->tls && !connection->lingering;
+    ssize_t size = tls ? tls_read(connection->tls, listener->space, READ_BYTES) : recv(connection->fd, listener->space, READ_BYTES, 0);
     if (size < 0 && (errno == EINTR || errno == EAGAIN))
         return;
     if (connection->lingering) {
@@ -232,10 +278,38 @@ static void read_some(connection_t *connection) {
     }
 }
 
+static void shake_hands(connection_t *connection) {
+    listener_t *listener = connection->listener;
+    err_t err;
+    int done = tls_handshake(connection->tls, &err);
+    if (done < 0) {
+        if (*err.text && log_limited(&listener->limit))
+            log_warning("%s: no TLS connection: %s", connection->place, err.text);
+        drop(connection);
+        return;
+    }
+    if (!done)
+        return;
+    connection->shaking = false;
+    connection->deadline = 0;
+    connection->heard = loop_now(listener->setup.loop);
+    listener->shaking--;
+    connection->own = listener->setup.opened(listener->setup.argument, connection);
+    accept_more(listener);
+}
+
 static void on_connection(void *argument, uint32_t events) {
     connection_t *connection = argument;
+    if (connection->shaking) {
+        shake_hands(connection);
+        watch_events(connection);
+        return;
+    }
+    bool read_waits = connection->tls && tls_wants_write(connection->tls) && !connection->out.size;
     if (events & EPOLLOUT)
         send_out(connection);
+    if (read_waits)
+        events |= EPOLLIN;
     bool wanted = connection->lingering || (may_offer(connection) && !connection->at_end);
     if (!connection->gone && wanted && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
         read_some(connection);
@@ -281,6 +355,13 @@ static void sweep(void *argument) {
     for (connection_t *connection = listener->first, *next; connection; connection = next) {
         next = connection->next;
         bool late = connection->deadline && now >= connection->deadline;
+        if (connection->shaking && !connection->gone) {
+            if (late) {
+                log_debug("%s: the TLS handshake takes too long: closed", connection->place);
+                drop(connection);
+            }
+            continue;
+        }
         if (connection->gone || (!connection->ending && (listener->paused || connection->held)))
             continue; /* it is we who let it wait */
         if (connection->lingering && late) {
@@ -297,6 +378,7 @@ static void sweep(void *argument) {
             connection_end(connection);
         }
     }
+    accept_more(listener);
 }
 
 /* ---- new ones ---- */
@@ -319,22 +401,30 @@ static void add(listener_t *listener, int fd, const struct sockaddr_storage *pee
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on); /* a peer whose machine is gone is noticed some time */
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     connection->watch = loop_fd(listener->setup.loop, fd, EPOLLIN, on_connection, connection);
+    connection->shaking = listener->setup.tls != NULL;
+    if (connection->shaking) {
+        connection->tls = tls_accept(listener->setup.tls, fd);
+        connection->deadline = connection->heard + HANDSHAKE;
+        listener->shaking++;
+    }
     connection->next = listener->first;
     connection->link = &listener->first;
     if (listener->first)
         listener->first->link = &connection->next;
     listener->first = connection;
-    if (!listener->count++) {
+    listener->count++;
+    if (!listener->sweep) {
         int64_t idle = listener->setup.idle, often = idle && idle < 4 * NS_PER_S ? idle / 4 + 1 : NS_PER_S;
         listener->sweep = loop_timer(listener->setup.loop, often, often, sweep, listener);
     }
-    connection->own = listener->setup.opened(listener->setup.argument, connection);
+    if (!connection->shaking)
+        connection->own = listener->setup.opened(listener->setup.argument, connection);
     watch_events(connection);
 }
 
 static void on_accept(void *argument, uint32_t events) {
     listener_t *listener = argument;
-    for (int i = 0; i < ACCEPTS && listener->count < listener->setup.connections; i++) {
+    for (int i = 0; i < ACCEPTS && (!is_full(listener) || laggard(listener)); i++) {
         struct sockaddr_storage peer = {0};
         socklen_t size = sizeof peer;
         int fd = accept4(listener->setup.fd, (struct sockaddr *) &peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -347,6 +437,7 @@ static void on_accept(void *argument, uint32_t events) {
             continue;
         if (fd < 0)
             break;
+        make_room(listener);
         add(listener, fd, &peer);
     }
     accept_more(listener);
@@ -362,15 +453,19 @@ listener_t *listener_new(const listener_setup_t *setup) {
     return listener;
 }
 
-listener_t *listener_at(const listener_setup_t *setup, const char *rest, uint16_t port, err_t *err) {
+listener_t *listener_at(const listener_setup_t *setup, const char *rest, uint16_t port, const tls_files_t *files, err_t *err) {
     listener_setup_t complete = *setup;
     address_t address;
     char text[ADDRESS_TEXT];
-    complete.fd = address_read(&address, rest, port, err) ? -1 : address_listen(&address, SOCK_STREAM, err);
-    if (complete.fd < 0)
+    if (files->certificate && !(complete.tls = tls_server_new(files, err)))
         return NULL;
+    complete.fd = address_read(&address, rest, port, err) ? -1 : address_listen(&address, SOCK_STREAM, err);
+    if (complete.fd < 0) {
+        tls_server_free(complete.tls);
+        return NULL;
+    }
     address_of(complete.fd, text);
-    log_info("listening on %s://%s%s", setup->scheme, text, address.path);
+    log_info("listening on %s://%s%s%s", setup->scheme, text, address.path, complete.tls ? " (TLS)" : "");
     listener_t *listener = listener_new(&complete);
     listener_resume(listener);
     return listener;
@@ -393,6 +488,8 @@ void listener_resume(listener_t *listener) {
     listener->paused = false;
     int64_t waited = loop_now(listener->setup.loop) - listener->paused_at;
     for (connection_t *connection = listener->first; connection; connection = connection->next) {
+        if (connection->shaking)
+            continue;
         if (connection->deadline)
             connection->deadline += waited;
         turn(connection);
@@ -415,12 +512,10 @@ void listener_free(listener_t *listener) {
     while (listener->first) {
         connection_t *connection = listener->first;
         listener->first = connection->next;
-        listener->setup.closed(connection->own);
-        buf_fini(&connection->in);
-        buf_fini(&connection->out);
-        mem_free(connection);
+        connection_free(connection);
     }
     close(listener->setup.fd);
+    tls_server_free(listener->setup.tls);
     mem_free(listener->space);
     mem_free(listener);
 }

@@ -7,8 +7,12 @@
 
 #include "address.h"
 #include "net/loop.h"
+#include "net/tls.h"
 
-/* A listening socket and its connections. Backpressure is not reading: the peer's sends wait. */
+/* A listening socket and its connections. Backpressure is not reading: the peer's sends wait.
+ *
+ * Handshakes of TLS are bounded in time (10 s) and number (64 at once, --connections at most): when there is no room for another connection, a
+ * handshake that has taken more than a second gives way to it. */
 typedef struct listener listener_t;
 typedef struct connection connection_t;
 
@@ -18,6 +22,7 @@ typedef struct listener_setup {
     const char *scheme;            /* "tcp", for places; static */
     unsigned connections;          /* open at once at most; others wait in the kernel's queue */
     int64_t idle;                  /* ns: a connection on which nothing comes for so long is ended; 0: never */
+    tls_server_t *tls;             /* the listener's from now on; NULL: plain. Connections exist for their protocol when their handshake is done */
     /* What a new connection is to its protocol. */
     void *(*opened)(void *argument, connection_t *connection);
     /* Uses bytes from the front and returns how many. What it leaves is kept, and it is called again when there is more behind it, after
@@ -31,8 +36,9 @@ typedef struct listener_setup {
 
 listener_t *listener_new(const listener_setup_t *setup);             /* paused */
 /* A socket where a source's URL says, and its listener, which is not paused: `rest` is what stands behind the URL's scheme, `port` what counts when
- * that names none (0: it must). Tells in the log where that is. NULL: there is nothing to listen on. */
-listener_t *listener_at(const listener_setup_t *setup, const char *rest, uint16_t port, err_t *err);
+ * that names none (0: it must); `files` name a certificate when it is to speak TLS. Tells in the log where that is. NULL: there is nothing to listen
+ * on, or the files are no good. */
+listener_t *listener_at(const listener_setup_t *setup, const char *rest, uint16_t port, const tls_files_t *files, err_t *err);
 void listener_pause(listener_t *listener);            /* legal inside data */
 void listener_resume(listener_t *listener);
 void listener_free(listener_t *listener);             /* ends all connections; NULL is legal */

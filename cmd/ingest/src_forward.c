@@ -20,6 +20,7 @@ typedef struct forward_settings {
     char *shared_key, *tag_field;
     int64_t connections, idle;
     uint64_t chunk_limit;
+    tls_files_t tls;
 } forward_settings_t;
 
 #define AT(field) offsetof(forward_settings_t, field)
@@ -29,6 +30,7 @@ static const option_t options[] = {
     {"chunk-limit", OPTION_SIZE, AT(chunk_limit), "16MiB", "SIZE", "largest message, and largest chunk when it is decompressed", 1024, 1 << 30},
     {"connections", OPTION_INT, AT(connections), "256", "N", TEXT_SERVER_CONNECTIONS},
     {"idle", OPTION_DURATION, AT(idle), "0", "DURATION", TEXT_SERVER_IDLE},
+    TLS_FILES_OPTIONS(forward_settings_t, tls),
     {0},
 };
 
@@ -254,7 +256,7 @@ static int forward_start(source_t *source, err_t *err) {
         .closed = on_closed,
         .argument = self,
     };
-    self->listener = listener_at(&setup, self->setup.rest, PORT, err);
+    self->listener = listener_at(&setup, self->setup.rest, PORT, &self->settings->tls, err);
     return self->listener ? 0 : -1;
 }
 
@@ -313,6 +315,8 @@ static int forward_check(const source_setup_t *setup, err_t *err) {
         return err_set(err, "--format is of no use with forward: its messages have a form of their own");
     if (settings->shared_key && !*settings->shared_key)
         return err_set(err, "--shared-key is empty");
+    if (tls_files_check(&settings->tls, err))
+        return -1;
     return address_check(&address, setup->url, setup->rest, PORT, false, err);
 }
 

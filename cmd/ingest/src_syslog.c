@@ -1,5 +1,5 @@
-/* Source "syslog:": listens for messages of RFC 5424 and RFC 3164, in datagrams (RFC 5426) and over connections (RFC 6587): each ended by a line feed,
- * or with its size before it. A message that is of neither form is passed on as it stands. */
+/* Source "syslog:": listens for messages of RFC 5424 and RFC 3164, in datagrams (RFC 5426) and over connections (RFC 6587), plain or by TLS (RFC 5425):
+ * each ended by a line feed, or with its size before it. A message that is of neither form is passed on as it stands. */
 #include <stdio.h>
 
 #include "base/clock.h"
@@ -13,22 +13,25 @@
 #include "text_server.h"
 
 #define PORT 514
+#define PORT_TLS 6514
 #define SIZE_DIGITS 9
 
-typedef enum transport { TRANSPORT_BOTH, TRANSPORT_UDP, TRANSPORT_TCP } transport_t;
+typedef enum transport { TRANSPORT_BOTH, TRANSPORT_UDP, TRANSPORT_TCP, TRANSPORT_TLS } transport_t;
 
 typedef struct syslog_settings {
     int transport;
     int64_t connections, idle;
     uint64_t buffer;
+    tls_files_t tls;
 } syslog_settings_t;
 
 #define AT(field) offsetof(syslog_settings_t, field)
 static const option_t options[] = {
-    {"transport", OPTION_CHOICE, AT(transport), "both", "both|udp|tcp", "what is listened on"},
+    {"transport", OPTION_CHOICE, AT(transport), "both", "both|udp|tcp|tls", "what is listened on"},
     {"connections", OPTION_INT, AT(connections), "1000", "N", TEXT_SERVER_CONNECTIONS},
     {"idle", OPTION_DURATION, AT(idle), "0", "DURATION", TEXT_SERVER_IDLE},
     {"buffer", OPTION_SIZE, AT(buffer), "4MiB", "SIZE", DATAGRAM_BUFFER},
+    TLS_FILES_OPTIONS(syslog_settings_t, tls),
     {0},
 };
 
@@ -223,6 +226,10 @@ static int start_udp(syslog_source_t *self, err_t *err) {
     return 0;
 }
 
+static uint16_t port_of(const syslog_settings_t *settings) {
+    return settings->transport == TRANSPORT_TLS ? PORT_TLS : PORT;
+}
+
 static int start_tcp(syslog_source_t *self, err_t *err) {
     const listener_setup_t setup = {
         .loop = self->setup.loop,
@@ -234,13 +241,13 @@ static int start_tcp(syslog_source_t *self, err_t *err) {
         .closed = on_closed,
         .argument = self,
     };
-    self->listener = listener_at(&setup, self->setup.rest, PORT, err);
+    self->listener = listener_at(&setup, self->setup.rest, port_of(self->settings), &self->settings->tls, err);
     return self->listener ? 0 : -1;
 }
 
 static int syslog_start(source_t *source, err_t *err) {
     syslog_source_t *self = (syslog_source_t *) source;
-    if (self->settings->transport != TRANSPORT_TCP && start_udp(self, err))
+    if (self->settings->transport < TRANSPORT_TCP && start_udp(self, err))
         return -1;
     return self->settings->transport != TRANSPORT_UDP ? start_tcp(self, err) : 0;
 }
@@ -273,12 +280,19 @@ static void syslog_free(source_t *source) {
 static const source_class_t class = {.start = syslog_start, .pause = syslog_pause, .resume = syslog_resume, .free = syslog_free};
 
 static int syslog_check(const source_setup_t *setup, err_t *err) {
+    const syslog_settings_t *settings = setup->settings;
     address_t address;
     if (setup->format)
         return err_set(err, "--format is of no use with syslog: its messages have a form of their own; for other texts there are tcp:// and udp://");
     if (setup->format_settings->time_field)
         return err_set(err, "--time is of no use with syslog: the event time is the message's timestamp");
-    return address_check(&address, setup->url, setup->rest, PORT, false, err);
+    if (tls_files_check(&settings->tls, err))
+        return -1;
+    if (settings->transport == TRANSPORT_TLS && !settings->tls.certificate)
+        return err_set(err, "--transport tls needs --tls-cert and --tls-key");
+    if (settings->transport != TRANSPORT_TLS && settings->tls.certificate)
+        return err_set(err, "--tls-cert: with syslog that goes with --transport tls");
+    return address_check(&address, setup->url, setup->rest, port_of(settings), false, err);
 }
 
 static int syslog_open(source_t **source, const source_setup_t *setup, err_t *err) {
@@ -295,7 +309,7 @@ const source_driver_t source_syslog = {
     .schemes = {"syslog"},
     .types = {{"syslog"}},
     .usage = "syslog://HOST:PORT",
-    .help = "listens for syslog messages of other machines and programs, by UDP and TCP",
+    .help = "listens for syslog messages of other machines and programs, by UDP, TCP and TLS",
     .options = options,
     .settings_size = sizeof(syslog_settings_t),
     .query = true,

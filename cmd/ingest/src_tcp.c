@@ -7,6 +7,7 @@
 static const option_t options[] = {
     {"connections", OPTION_INT, AT(connections), "1000", "N", TEXT_SERVER_CONNECTIONS},
     {"idle", OPTION_DURATION, AT(idle), "0", "DURATION", TEXT_SERVER_IDLE},
+    TLS_FILES_OPTIONS(text_server_settings_t, tls),
     {0},
 };
 
@@ -40,7 +41,8 @@ static const source_class_t class = {.start = tcp_start, .pause = tcp_pause, .re
 
 static int tcp_check(const source_setup_t *setup, err_t *err) {
     address_t address;
-    if (address_check(&address, setup->url, setup->rest, 0, false, err))
+    const text_server_settings_t *settings = setup->settings;
+    if (address_check(&address, setup->url, setup->rest, 0, false, err) || tls_files_check(&settings->tls, err))
         return -1;
     decoder_t *decoder;
     if (text_server_decoder(&decoder, setup, err))

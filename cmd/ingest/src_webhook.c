@@ -14,6 +14,7 @@ typedef struct webhook_settings {
     char *token;
     int64_t connections, idle, timeout, patience;
     uint64_t body_limit;
+    tls_files_t tls;
 } webhook_settings_t;
 
 #define AT(field) offsetof(webhook_settings_t, field)
@@ -25,6 +26,7 @@ static const option_t options[] = {
     {"timeout", OPTION_DURATION, AT(timeout), "30s", "DURATION", "for a request, from its first byte to its last", NS_PER_MS, 3600 * NS_PER_S},
     {"patience", OPTION_DURATION, AT(patience), "2s", "DURATION", "how long a request waits while the outputs are full before it is refused", 0,
      3600 * NS_PER_S},
+    TLS_FILES_OPTIONS(webhook_settings_t, tls),
     {0},
 };
 
@@ -323,6 +325,7 @@ static int webhook_start(source_t *source, err_t *err) {
     const http_server_setup_t setup = {
         .loop = self->setup.loop,
         .rest = self->setup.rest,
+        .tls = &settings->tls,
         .connections = (unsigned) settings->connections,
         .idle = settings->idle,
         .timeout = settings->timeout,
@@ -399,7 +402,7 @@ static int webhook_check(const source_setup_t *setup, err_t *err) {
     const webhook_settings_t *settings = setup->settings;
     address_t address;
     decoder_t *decoder;
-    if (address_check(&address, setup->url, setup->rest, 0, true, err))
+    if (address_check(&address, setup->url, setup->rest, 0, true, err) || tls_files_check(&settings->tls, err))
         return -1;
     if (settings->token && !*settings->token)
         return err_set(err, "--token is empty");

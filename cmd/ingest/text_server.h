@@ -11,6 +11,7 @@ typedef struct text_server text_server_t;
 typedef struct text_server_settings {
     int64_t connections;
     int64_t idle;
+    tls_files_t tls;               /* of connections by TCP */
 } text_server_settings_t;
 
 #define TEXT_SERVER_CONNECTIONS "how many connections may be open; more wait until one is closed", 1, 100000
