@@ -34,6 +34,8 @@ typedef struct alert {
     int64_t ticked;           /* the clock at the last tick; 0: there was none */
     int64_t tick_watermark;   /* at the last tick */
     int64_t quiet;            /* how long, by the clock, the watermark has stood still */
+    alarm_t **again;          /* silent keys that are to be told of once more */
+    uint32_t again_count, again_room;
     value_t *key_values;      /* for events without a row */
     buf_t key, text;
 } alert_t;

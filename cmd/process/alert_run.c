@@ -125,34 +125,65 @@ static void forget(alert_t *alert, alarm_t *alarm) {
     alarms_forget(alert->alarms, alarm);
 }
 
-/* A key falls silent, or is silent still. */
-static void fire_silence(alert_t *alert, alarm_t *alarm, int64_t now) {
-    if (alarm->phase == ALARM_QUIET) {
-        alarm->phase = ALARM_FIRING;
-        alarm->since = alarm->heard;
-        alarm->noticed = later(alarm->heard, alert->silence);
-        alarm->repeats = 0;
-    } else {
-        int64_t last = later(alarm->heard, alert->expire), until = now < last ? now : last - 1; /* a leap of time counts once */
-        alarm->noticed += (until - alarm->noticed) / alert->repeat * alert->repeat;
-        alarm->repeats++;
-    }
+/* A key falls silent. */
+static void fire_silence(alert_t *alert, alarm_t *alarm) {
+    alarm->phase = ALARM_FIRING;
+    alarm->since = alarm->heard;
+    alarm->noticed = later(alarm->heard, alert->silence);
+    alarm->repeats = 0;
     announce_silence(alert, alarm, (notice_t){.firing = true, .time = alarm->noticed}, program_context(alert->op.program));
+}
+
+/* Its turn to be told of once more has come: put off, until told_again. */
+static void put_off(alert_t *alert, alarm_t *alarm) {
+    if (alert->again_count == alert->again_room) {
+        alert->again_room = alert->again_room ? 2 * alert->again_room : 64;
+        alert->again = mem_resize(alert->again, alert->again_room * sizeof(alarm_t *));
+    }
+    alert->again[alert->again_count++] = alarm;
+    alarms_set_due(alert->alarms, alarm, later(alarm->heard, alert->expire));
 }
 
 /* Event time has come to `now`. An alarm stands in the heap at the time that was due when it was put there; that may have moved since, and then its turn
  * comes later. */
 static void advance(alert_t *alert, int64_t now) {
     for (alarm_t *alarm; (alarm = alarms_first(alert->alarms)) && alarm->due <= now;) {
-        int64_t due = due_of(alert, alarm);
-        if (due == alarm->due && due == later(alarm->heard, alert->expire)) {
+        int64_t due = due_of(alert, alarm), last = later(alarm->heard, alert->expire);
+        if (alarm->due == last) { /* also where its turn to be told of was put off */
             forget(alert, alarm);
-            continue;
+        } else if (due != alarm->due) {
+            alarms_set_due(alert->alarms, alarm, due);
+        } else if (alarm->phase == ALARM_QUIET) {
+            fire_silence(alert, alarm);
+            alarms_set_due(alert->alarms, alarm, due_of(alert, alarm));
+        } else {
+            put_off(alert, alarm);
         }
-        if (due == alarm->due)
-            fire_silence(alert, alarm, now);
+    }
+}
+
+static int by_turn(const void *a, const void *b) {
+    const alarm_t *one = *(alarm_t *const *) a, *other = *(alarm_t *const *) b;
+    if (one->noticed != other->noticed)
+        return one->noticed < other->noticed ? -1 : 1;
+    return one->born < other->born ? -1 : one->born > other->born;
+}
+
+/* Tells again of keys that are silent still. A leap of time counts once; so that is done where an event comes or the clock ticks, and not at watermarks
+ * in between, which come as frames are cut. */
+static void tell_again(alert_t *alert, int64_t now) {
+    if (alert->again_count > 1)
+        qsort(alert->again, alert->again_count, sizeof(alarm_t *), by_turn);
+    for (uint32_t i = 0; i < alert->again_count; i++) {
+        alarm_t *alarm = alert->again[i];
+        if (alarm->phase != ALARM_FIRING) /* forgotten meanwhile */
+            continue;
+        alarm->noticed += (now - alarm->noticed) / alert->repeat * alert->repeat;
+        alarm->repeats++;
+        announce_silence(alert, alarm, (notice_t){.firing = true, .time = alarm->noticed}, program_context(alert->op.program));
         alarms_set_due(alert->alarms, alarm, due_of(alert, alarm));
     }
+    alert->again_count = 0;
 }
 
 /* Rows. */
@@ -244,10 +275,10 @@ void alert_event(op_t *op, row_t **rows, unsigned count) {
     for (unsigned i = 0; i < count; i++) {
         const row_t *row = rows[i];
         alert->ingest_time = row->ingest_time;
-        if (row->watermark > alert->watermark) {
+        if (row->watermark > alert->watermark)
             alert->watermark = row->watermark;
-            advance(alert, alert->watermark);
-        }
+        advance(alert, alert->watermark); /* where a snapshot was loaded what was put off is due again */
+        tell_again(alert, alert->watermark);
         if (alert->silence)
             silence_row(alert, row);
         else
@@ -281,6 +312,7 @@ void alert_tick(op_t *op, int64_t now) {
         alert->tick_watermark = alert->watermark;
         if (alert->watermark != FRAME_NO_WATERMARK)
             advance(alert, later(alert->watermark, alert->quiet));
+        tell_again(alert, later(alert->watermark, alert->quiet));
     }
     op_pass_tick(op, now);
 }

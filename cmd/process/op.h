@@ -122,6 +122,8 @@ typedef struct rows {
     value_t *values;
 } rows_t;
 rows_t *rows_new(program_t *program);
+/* How many of them to pass on together, when running: BATCH, or one where several operators behind may write to the same stream, in the order of rows. */
+unsigned program_batch(const program_t *program);
 void rows_free(rows_t *rows);
 
 /* How a row is written at a point of the chain: which of the record's fields stay, which values are added. */

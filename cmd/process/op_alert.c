@@ -222,6 +222,7 @@ static int parse_alert(alert_t *alert, program_t *program, parser_t *parser) {
 static void alert_free(op_t *op) {
     alert_t *alert = (alert_t *) op;
     alarms_free(alert->alarms);
+    mem_free(alert->again);
     mem_free(alert->keys);
     mem_free(alert->key_names);
     mem_free(alert->key_values);

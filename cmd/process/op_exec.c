@@ -33,6 +33,7 @@ typedef struct exec {
     size_t first, count, room, bytes;
     held_sources_t sources;
     int64_t announced;        /* watermark passed on */
+    bool ended;               /* the stream has, behind all of them */
 
     /* answers at hand */
     buf_t answers;            /* those that were recorded together */
@@ -41,8 +42,8 @@ typedef struct exec {
     buf_t answer;             /* it, packed */
     pack_cursor_t items;      /* the events in it */
     uint32_t left;
-    bool passing;             /* a watermark is next */
-    int64_t after;
+    bool passing;             /* a watermark is next: */
+    int64_t after;            /* the one behind the event before; INT64_MAX: the end */
 
     exec_child_t *child;      /* NULL: not live */
     bool holding;
@@ -199,15 +200,17 @@ static void pass_watermark(exec_t *exec, int64_t watermark) {
 
 /* The stream has ended, and there are still questions. */
 static bool is_ending(const exec_t *exec) {
-    return exec->count && at(exec, exec->count - 1)->after == INT64_MAX;
+    return exec->count && exec->ended;
 }
 
 static void exec_watermark(op_t *op, int64_t watermark) {
     exec_t *exec = (exec_t *) op;
-    if (exec->count)
-        at(exec, exec->count - 1)->after = watermark;
-    else
+    if (!exec->count)
         pass_watermark(exec, watermark);
+    else if (watermark == INT64_MAX)
+        exec->ended = true;
+    else
+        at(exec, exec->count - 1)->after = watermark;
     if (exec->child && is_ending(exec))
         exec_child_ending(exec->child);
 }
@@ -229,8 +232,8 @@ static value_t head_record(const exec_t *exec) {
 }
 
 static void close_head(exec_t *exec) {
-    exec->passing = exec->head->after != FRAME_NO_WATERMARK;
     exec->after = exec->head->after;
+    exec->passing = exec->after != FRAME_NO_WATERMARK || (exec->ended && !exec->count);
     mem_free(exec->head);
     exec->head = NULL;
 }
@@ -367,10 +370,12 @@ static bool exec_outside(op_t *op, uint64_t number, text_t bytes) {
         exec->answers_at = 0;
     }
     if (exec->passing) {
-        exec->passing = false;
-        pass_watermark(exec, exec->after);
+        int64_t watermark = exec->after; /* one at a time: whoever is behind may have to wait in between */
+        exec->after = INT64_MAX;
+        exec->passing = watermark != INT64_MAX && exec->ended && !exec->count;
+        pass_watermark(exec, watermark);
     } else {
-        while (count < BATCH && !exec->passing && (exec->left || next_answer(exec, count)))
+        while (count < program_batch(op->program) && !exec->passing && (exec->left || next_answer(exec, count)))
             if (exec->left)
                 count += take_item(exec, count);
         for (unsigned i = 0; i < count; i++)
@@ -427,12 +432,13 @@ static int exec_live(op_t *op, loop_t *loop, err_t *err) {
     return 0;
 }
 
-/* Snapshots: [announced, the streams, [[time, ingest time, watermark, the watermark behind it, source, record]...]]. */
+/* Snapshots: [announced, ended, the streams, [[time, ingest time, watermark, the watermark behind it, source, record]...]]. */
 
 static void exec_save(const op_t *op, buf_t *out) {
     const exec_t *exec = (const exec_t *) op;
-    pack_array(out, 3);
+    pack_array(out, 4);
     pack_int(out, exec->announced);
+    pack_bool(out, exec->ended);
     held_sources_save(&exec->sources, out);
     pack_array(out, (uint32_t) exec->count);
     for (size_t i = 0; i < exec->count; i++) {
@@ -451,8 +457,9 @@ static void exec_save(const op_t *op, buf_t *out) {
 static int exec_load(op_t *op, pack_cursor_t *cursor, err_t *err) {
     exec_t *exec = (exec_t *) op;
     uint32_t elements, count;
-    if (!pack_read_array(cursor, &elements) || elements != 3 || !pack_read_int(cursor, &exec->announced) ||
-        !held_sources_load(&exec->sources, cursor) || !pack_read_array(cursor, &count))
+    value_t ended;
+    if (!pack_read_array(cursor, &elements) || elements != 4 || !pack_read_int(cursor, &exec->announced) || !pack_read_value(cursor, &ended) ||
+        ended.type != VALUE_BOOL || !held_sources_load(&exec->sources, cursor) || !pack_read_array(cursor, &count))
         return err_set(err, "the state of exec is damaged");
     for (uint32_t i = 0; i < count; i++) {
         asked_t asked;
@@ -465,6 +472,7 @@ static int exec_load(op_t *op, pack_cursor_t *cursor, err_t *err) {
         asked.source = (uint32_t) source;
         push(exec, &asked, record);
     }
+    exec->ended = ended.boolean;
     update_hold(exec);
     return 0;
 }

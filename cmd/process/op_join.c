@@ -22,6 +22,8 @@ typedef struct join {
     partners_t partners;
     held_sources_t sources;
     int64_t announced;        /* watermark passed on */
+    int64_t passed;           /* what event time behind has come to for the rows that are made: of what causes them, so that it is no matter when watermarks
+                               * come between */
 
     /* where it stands */
     row_t **rows;             /* the batch at hand; NULL: it is a watermark */
@@ -132,6 +134,11 @@ static int64_t subtract(int64_t time, int64_t span) {
     return time == INT64_MAX || time < FRAME_NO_WATERMARK + span ? time : time - span;
 }
 
+/* What event time has come to behind, when it has come to `watermark` in front: nothing is made that is older. */
+static int64_t come_to(const join_t *join, int64_t watermark) {
+    return subtract(watermark, join->left ? join->wait + join->within : join->wait);
+}
+
 /* False: an operator behind has stopped, and this one is to. */
 static bool pass(join_t *join) {
     unsigned count = join->pending;
@@ -148,7 +155,7 @@ static bool pass(join_t *join) {
 }
 
 static bool is_full(const join_t *join) {
-    return join->pending == BATCH;
+    return join->pending >= program_batch(join->op.program);
 }
 
 /* An event of the main stream, with its partner or without. There is room for one more row. */
@@ -157,7 +164,7 @@ static void make(join_t *join, const partner_t *main, const partner_t *other) {
     row->event = (event_t){.time = other && other->time > main->time ? other->time : main->time};
     row->ingest_time = other && other->ingest_time < main->ingest_time ? other->ingest_time : main->ingest_time;
     row->frame = held_frame(&join->sources, main->source);
-    row->watermark = join->announced;
+    row->watermark = join->passed;
     row->original = NULL;
     const uint8_t *record = partner_record(main);
     if (!remake_row(join->remake, row, join->pending, record_value(record, record + main->record_size)))
@@ -180,10 +187,12 @@ static bool advance(join_t *join, int64_t watermark) {
         if (must_stop(join) || (partner->side == 1 && !pass(join))) /* rows may hold its record */
             return false;
         ledger->held--;
-        if (join->left && partner->side == 0 && !partner->matched)
+        if (join->left && partner->side == 0 && !partner->matched) {
+            join->passed = partner->time;
             make(join, partner, NULL);
-        else
+        } else {
             ledger->filtered++;
+        }
         partners_remove_earliest(&join->partners);
     }
     return true;
@@ -221,6 +230,7 @@ static void pass_by(join_t *join, const row_t *source) {
     row_t *row = &join->made->row[join->pending];
     value_t *values = row->values, record = remake_record(join->remake, source);
     *row = *source;
+    row->watermark = join->passed;
     row->values = values;
     values[join->value] = value_absent();
     join->pending += remake_row(join->remake, row, join->pending, record);
@@ -229,6 +239,7 @@ static void pass_by(join_t *join, const row_t *source) {
 /* Takes up the next row: it is kept, and what it goes with is looked for. False: there is nothing to be looked for. */
 static bool open_row(join_t *join) {
     const row_t *row = join->rows[join->done];
+    join->passed = come_to(join, row->watermark);
     program_counts_t *ledger = program_ledger(join->op.program);
     bool other = row->frame && text_is(join->stream, row->frame->topic);
     if (!other && is_for_another(join, row)) {
@@ -310,7 +321,7 @@ static void join_event(op_t *op, row_t **rows, unsigned count) {
 static void take_watermark(join_t *join) {
     if (!advance(join, join->watermark) || !pass(join))
         return;
-    int64_t passed = subtract(join->watermark, join->left ? join->wait + join->within : join->wait);
+    int64_t passed = come_to(join, join->watermark);
     if (passed > join->announced) {
         join->announced = passed;
         op_pass_watermark(&join->op, passed);

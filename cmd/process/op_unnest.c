@@ -251,7 +251,7 @@ static bool take_items(unnest_t *unnest) {
         }
         unnest->pending += make_row(unnest);
         size += unnest->out.size;
-        if ((unnest->pending == BATCH || (unnest->large && size > LARGE)) && !pass(unnest))
+        if ((unnest->pending == program_batch(unnest->op.program) || (unnest->large && size > LARGE)) && !pass(unnest))
             return false;
     }
     return true;

@@ -283,7 +283,7 @@ static op_t *window_parse(program_t *program, parser_t *parser) {
     }
     unsigned arguments = window->summary.argument_count;
     window->next = INT64_MAX;
-    window->announced = FRAME_NO_WATERMARK;
+    window->announced = window->reached = FRAME_NO_WATERMARK;
     window->values = mem_zero(BATCH * (arguments + 1) * sizeof *window->values);
     for (unsigned i = 0; i < BATCH; i++)
         window->pending[i].values = window->values + i * (arguments + 1);

@@ -248,10 +248,9 @@ static bool fire_panes(window_t *window, int64_t end) {
     return true;
 }
 
-/* The results so far of groups that have changed since the last time. */
-static bool fire_early(window_t *window, pane_t *pane, int64_t watermark) {
+/* The results so far of groups that have changed since the last time, as of pane->early: nothing has come since then. */
+static bool fire_early(window_t *window, pane_t *pane) {
     uint32_t count = groups_count(pane->groups), *number = &window->firing.group;
-    int64_t passed = pane->start + (watermark - pane->start) / window->early * window->early;
     while (*number < count) {
         group_t *group = groups_at(pane->groups, (*number)++);
         if (!(group->mark & CHANGED))
@@ -259,9 +258,9 @@ static bool fire_early(window_t *window, pane_t *pane, int64_t watermark) {
         result_t result = result_of(window, group, pane->last);
         result.final = false;
         result.revision = group->mark & ~CHANGED;
-        if (passed < pane->last) {
-            result.span = passed - pane->start;
-            result.time += passed - pane->last;
+        if (pane->early < pane->last) {
+            result.span = pane->early - pane->start;
+            result.time += pane->early - pane->last;
         }
         group->mark = result.revision + 1;
         if (window_put(window, &result) && program_must_wait(window->op.program, &window->op))
@@ -269,7 +268,7 @@ static bool fire_early(window_t *window, pane_t *pane, int64_t watermark) {
     }
     *number = 0;
     window_pass(window);
-    pane->early = next_early(window, pane->start, pane->end, watermark);
+    pane->early = next_early(window, pane->start, pane->end, window->firing.watermark);
     return true;
 }
 
@@ -342,14 +341,37 @@ static pane_t *first_to_fire(const window_t *window, int64_t watermark) {
     return first;
 }
 
+/* The pane whose early result comes first; NULL: none is to come. At the end of the stream there are none. */
+static pane_t *first_early(const window_t *window, int64_t watermark) {
+    pane_t *first = NULL;
+    for (unsigned i = 0; window->early && watermark != INT64_MAX && i < window->pane_count; i++) {
+        pane_t *pane = window->panes[i];
+        if (pane->early <= watermark && (!first || pane->early < first->early))
+            first = pane;
+    }
+    return first;
+}
+
+/* What is due first. */
+static bool fire_first(window_t *window, pane_t *final, pane_t *early) {
+    if (!final || (early && early->early < time_add(final->next, window->wait))) {
+        window->instant = early->early - 1;
+        return fire_early(window, early);
+    }
+    window->instant = time_add(final->next, window->wait) - 1;
+    return window->kind == TUMBLING ? fire_pane(window, final) : fire_panes(window, final->next);
+}
+
+/* One thing after the other, as if event time had come in small steps: what comes out does not depend on how far it has leapt. */
 static bool fire(window_t *window) {
     int64_t watermark = window->firing.watermark;
-    for (pane_t *pane; (pane = first_to_fire(window, watermark));)
-        if (!(window->kind == TUMBLING ? fire_pane(window, pane) : fire_panes(window, pane->next)))
+    for (;;) {
+        pane_t *final = first_to_fire(window, watermark), *early = first_early(window, watermark);
+        if (!final && !early)
+            break;
+        if (!fire_first(window, final, early))
             return false;
-    for (unsigned i = 0; i < window->pane_count; i++)
-        if (window->panes[i]->early != INT64_MAX && window->panes[i]->early <= watermark && !fire_early(window, window->panes[i], watermark))
-            return false;
+    }
     drop_panes(window, watermark);
     update_next(window);
     return true;
@@ -389,6 +411,7 @@ static void add_row(window_t *window, const pending_t *pending, const row_t *row
     group_t *group = groups_get(pane->groups, pending->key.data, pending->key.size, pending->hash);
     summary_add(&window->summary, group->state, pending->values, row);
     window->ingest_time = row->ingest_time;
+    window->instant = row->watermark;
     counted(window, pane, group, row->watermark);
 }
 

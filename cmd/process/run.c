@@ -35,6 +35,10 @@ rows_t *rows_new(program_t *program) {
     return rows;
 }
 
+unsigned program_batch(const program_t *program) {
+    return program->batch;
+}
+
 void rows_free(rows_t *rows) {
     if (!rows)
         return;
@@ -295,8 +299,12 @@ static bool is_other(const program_t *program, const frame_t *frame) {
 
 static void read_frame(program_t *program) {
     work_t *work = &program->work;
-    while (!work->read && !program->waiting) {
+    while (!program->waiting) {
         unsigned count;
+        if (program->batch == 1) /* who comes first on a shared side stream must not depend on where the frame ends either */
+            announce(program);
+        if (work->read || program->waiting)
+            break;
         arena_reset(&program->context.arena); /* the rows before are dealt with */
         layout_settle(program->layout);
         work->read = !read_rows(program, &count);

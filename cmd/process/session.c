@@ -114,6 +114,7 @@ void session_fire(window_t *window, cell_t *cell, int64_t watermark) {
         if (due(window, *link) < due(window, *first))
             first = link;
     session_t *session = *first;
+    window->instant = due(window, session) - 1;
     if (!session->fired)
         put(window, cell, session);
     if (due(window, session) <= watermark) {

@@ -8,7 +8,7 @@
 
 #include "chain.h"
 
-#define SNAPSHOT_VERSION 3
+#define SNAPSHOT_VERSION 4
 #define ELEMENTS 19         /* beside those of operators */
 #define PIECE (256u << 10)  /* bytes that are written at a time */
 #define CHECKSUM 10         /* bytes that it takes: always the same, as it stands last */

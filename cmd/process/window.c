@@ -31,42 +31,6 @@ static void put_aggregates(window_t *window, const result_t *result, value_t *ou
         summary_keep(summary, out);
 }
 
-bool window_put(window_t *window, const result_t *result) {
-    if (!window->results)
-        window->results = rows_new(window->op.program);
-    row_t *row = &window->results->row[window->result_count++];
-    value_t *value = row->values;
-    const uint8_t *key = result->key, *key_end;
-    if (window->kind >= SESSION)
-        key = arena_copy(&window->summary.arena, key, result->key_size);
-    key_end = key + result->key_size;
-    for (unsigned i = 0; i < window->key_count; i++)
-        *value++ = key_read(&key, key_end);
-    put_aggregates(window, result, value + 2);
-    bool own = window->kind == COUNT;
-    *value++ = value_time(own ? window->summary.earliest : result->start);
-    *value++ = value_time(own ? window->summary.latest : result->end);
-    value += window->summary.aggregate_count;
-    if (window->late || window->early)
-        *value++ = value_uint(result->revision);
-    if (window->early)
-        *value++ = value_bool(result->final);
-    row->event = (event_t){.time = own ? window->summary.latest : result->time};
-    row->watermark = time_add(row->event.time, -window->late); /* of the result alone: not of what made it fire, which depends on how frames are cut */
-    row->ingest_time = window->ingest_time;
-    program_ledger(window->op.program)->created++;
-    if (window->result_count < BATCH)
-        return false;
-    window_pass(window);
-    return true;
-}
-
-void window_settle(window_t *window, uint64_t events) {
-    program_counts_t *ledger = program_ledger(window->op.program);
-    ledger->held -= events;
-    ledger->filtered += events;
-}
-
 int64_t window_before_end(const window_t *window) {
     return window->length % NS_PER_MS ? 1 : NS_PER_MS;
 }
@@ -94,8 +58,49 @@ static int64_t least_to_come(const window_t *window, int64_t watermark) {
     return least;
 }
 
+/* What event time has come to behind the window, when it has come to `watermark` in front of it. */
+static int64_t come_to(const window_t *window, int64_t watermark) {
+    return watermark == INT64_MAX || watermark == FRAME_NO_WATERMARK ? watermark : least_to_come(window, watermark);
+}
+
+bool window_put(window_t *window, const result_t *result) {
+    if (!window->results)
+        window->results = rows_new(window->op.program);
+    row_t *row = &window->results->row[window->result_count++];
+    value_t *value = row->values;
+    const uint8_t *key = result->key, *key_end;
+    if (window->kind >= SESSION)
+        key = arena_copy(&window->summary.arena, key, result->key_size);
+    key_end = key + result->key_size;
+    for (unsigned i = 0; i < window->key_count; i++)
+        *value++ = key_read(&key, key_end);
+    put_aggregates(window, result, value + 2);
+    bool own = window->kind == COUNT;
+    *value++ = value_time(own ? window->summary.earliest : result->start);
+    *value++ = value_time(own ? window->summary.latest : result->end);
+    value += window->summary.aggregate_count;
+    if (window->late || window->early)
+        *value++ = value_uint(result->revision);
+    if (window->early)
+        *value++ = value_bool(result->final);
+    row->event = (event_t){.time = own ? window->summary.latest : result->time};
+    row->watermark = come_to(window, window->instant);
+    row->ingest_time = window->ingest_time;
+    program_ledger(window->op.program)->created++;
+    if (window->result_count < program_batch(window->op.program))
+        return false;
+    window_pass(window);
+    return true;
+}
+
+void window_settle(window_t *window, uint64_t events) {
+    program_counts_t *ledger = program_ledger(window->op.program);
+    ledger->held -= events;
+    ledger->filtered += events;
+}
+
 void window_pass_watermark(window_t *window, int64_t watermark) {
-    int64_t passed = watermark == INT64_MAX || watermark == FRAME_NO_WATERMARK ? watermark : least_to_come(window, watermark);
+    int64_t passed = come_to(window, watermark);
     if (passed > window->announced) {
         window->announced = passed;
         op_pass_watermark(&window->op, passed);

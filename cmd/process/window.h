@@ -62,6 +62,8 @@ typedef struct window {
 
     int64_t next;             /* the watermark at which something is due; INT64_MAX: never */
     int64_t announced;        /* watermark passed on */
+    int64_t reached;          /* the greatest watermark of a row, or told, before the end */
+    int64_t instant;          /* the watermark at which the results were due that are being written: window_put */
     int64_t ingest_time;      /* of the newest row, for what is made of them */
     pending_t pending[BATCH];
     value_t *values;          /* the memory of theirs */
@@ -132,7 +134,12 @@ static inline void window_key(window_t *window, pending_t *pending, const row_t 
     key_end(&pending->key);
     pending->hash = groups_hash(pending->key.data, pending->key.size);
 }
-/* Adds a result; true when a batch of them was passed on. What it borrows must stay until then. */
+/* Adds a result; true when a batch of them was passed on. What it borrows must stay until then.
+ *
+ * Its row's watermark is what event time behind the window has come to at window->instant: just before the moment at which the result fell due, or as
+ * of the row that caused it. It is no matter whether a row, a watermark between two frames or the end came first to make it due, or how far event time
+ * has gone on meanwhile. So rows behind have watermarks that never fall, that do not depend on how events are cut into frames, and that are not
+ * below one told before: as those in front. */
 bool window_put(window_t *window, const result_t *result);
 void window_pass(window_t *window);                   /* passes on what there is */
 void window_settle(window_t *window, uint64_t events);        /* that were held are dealt with */

@@ -105,8 +105,14 @@ static bool take(window_t *window, const arrival_t *arrival) {
 
 /* Time. */
 
+/* What falls due at this watermark is written. A count that the end of the stream cuts short comes when event time stands where it has come to. */
+static void set_instant(window_t *window, int64_t due) {
+    window->instant = window->kind == COUNT && due > window->reached ? window->reached : due - 1;
+}
+
 static void fire_cell(window_t *window, cell_t *cell) {
     counted_t *counted = (counted_t *) cell->body;
+    set_instant(window, cell->due);
     if (window->kind == SESSION) {
         session_fire(window, cell, window->firing.watermark);
         return;
@@ -126,6 +132,7 @@ static void take_held(window_t *window, const held_t *held) {
                          .packed = held->bytes.data + held->values, .packed_size = held->bytes.size - held->values,
                          .watermark = FRAME_NO_WATERMARK}; /* in order, nothing is late */
     window->ingest_time = held->ingest_time;
+    set_instant(window, time_add(held->time, window->wait));
     program_ledger(window->op.program)->held--;
     take(window, &arrival);
     waiting_take(window->held);
@@ -207,6 +214,7 @@ static void add_row(window_t *window, const pending_t *pending, const row_t *row
         hold(window, pending, row);
         return;
     }
+    window->instant = row->watermark;
     arrival_t arrival = {.time = time, .key = pending->key.data, .key_size = pending->key.size, .hash = pending->hash, .values = pending->values,
                          .packed = window->packed.data, .packed_size = window->packed.size, .watermark = row->watermark};
     if (!take(window, &arrival)) {
@@ -222,6 +230,8 @@ static void add_row(window_t *window, const pending_t *pending, const row_t *row
 static void take_rows(window_t *window) {
     for (; window->row < window->waiting_count; window->row++) {
         const row_t *row = window->waiting[window->row];
+        if (row->watermark > window->reached)
+            window->reached = row->watermark;
         if (row->watermark >= window->next && !advance(window, row->watermark))
             return;
         add_row(window, &window->pending[window->row], row);
@@ -242,6 +252,8 @@ static void cells_event(op_t *op, row_t **rows, unsigned count) {
 
 static void cells_watermark(op_t *op, int64_t watermark) {
     window_t *window = (window_t *) op;
+    if (watermark > window->reached && watermark != INT64_MAX)
+        window->reached = watermark;
     if (advance(window, watermark))
         window_pass_watermark(window, watermark);
 }
@@ -256,7 +268,7 @@ static void cells_resume(op_t *op) {
         window_pass_watermark(window, window->firing.watermark);
 }
 
-/* Snapshots: [announced, ingest time, what waits, [[key, sessions], or [key, heard, events, values], or [key, heard, events, states...], ...]]. */
+/* Snapshots: [announced, reached, ingest time, what waits, [[key, sessions], or [key, heard, events, values], or [key, heard, events, states...], ...]]. */
 
 static uint32_t cell_elements(const window_t *window) {
     return window->kind == SESSION ? 2 : tumbles(window) ? 3 + window->summary.elements : 4;
@@ -284,8 +296,9 @@ static void saved(void *argument, buf_t *out) {
 
 static void cells_save(const op_t *op, buf_t *out) {
     const window_t *window = (const window_t *) op;
-    pack_array(out, 4);
+    pack_array(out, 5);
     pack_int(out, window->announced);
+    pack_int(out, window->reached);
     pack_int(out, window->ingest_time);
     if (window->held)
         waiting_save(window->held, out, saved, op->program);
@@ -324,9 +337,10 @@ static bool load_cell(window_t *window, pack_cursor_t *cursor) {
 }
 
 static bool load(window_t *window, pack_cursor_t *cursor) {
-    uint32_t four, count;
+    uint32_t five, count;
     value_t nothing;
-    if (!pack_read_array(cursor, &four) || four != 4 || !pack_read_int(cursor, &window->announced) || !pack_read_int(cursor, &window->ingest_time))
+    if (!pack_read_array(cursor, &five) || five != 5 || !pack_read_int(cursor, &window->announced) || !pack_read_int(cursor, &window->reached) ||
+        !pack_read_int(cursor, &window->ingest_time))
         return false;
     if (window->held ? !waiting_load(window->held, window->summary.argument_count, cursor)
                       : !pack_read_value(cursor, &nothing) || nothing.type != VALUE_NULL)

@@ -22,7 +22,13 @@ typedef struct cut {
     bool restart;             /* a new program from a snapshot after every frame */
     bool no_watermark;        /* frames do not say how far time has come */
     bool traced;              /* with --trace: nothing else may change */
+    uint64_t *dice;           /* state of random numbers: frames of any size, restarts and watermarks now and then */
 } cut_t;
+
+static unsigned harness_throw(uint64_t *dice, unsigned sides) {
+    *dice = *dice * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (unsigned) (*dice >> 33) % sides;
+}
 
 typedef struct outcome {
     loop_t *loop;
@@ -33,7 +39,7 @@ typedef struct outcome {
     buf_t dead_text;          /* why, a line each */
     uint64_t in, out, dead, errors;
     program_counts_t counts;
-    int64_t watermark;        /* greatest of the output's frames */
+    int64_t watermark;        /* greatest of the main stream's frames */
     unsigned inputs;          /* 0: one */
     int64_t idle;
     bool traced;
@@ -53,11 +59,11 @@ static void outcome_frame(void *argument, frame_t *frame) {
     err_t err;
     if (frame_verify(frame, &err))
         fail_msg("output: %s", err.text);
-    if (frame->watermark != FRAME_NO_WATERMARK) {
+    bool main = strcmp(frame->topic, "process") == 0;
+    if (main && frame->watermark != FRAME_NO_WATERMARK) {
         assert_true(frame->watermark >= outcome->watermark);
         outcome->watermark = frame->watermark;
     }
-    bool main = strcmp(frame->topic, "process") == 0;
     frame_walk_t walk = {0};
     event_t event;
     while (frame_next(frame, &walk, &event) == 1) {
@@ -133,13 +139,13 @@ static program_t *harness_restart(program_t *program, const char *text, size_t s
 static void harness_send(program_t **program, frame_builder_t *builder, unsigned input, const char *topic, const cut_t *cut, const char *text,
                          size_t size, outcome_t *outcome) {
     frame_t *frame = builder_take(builder, topic);
-    if (cut->no_watermark)
+    if (cut->no_watermark || (cut->dice && harness_throw(cut->dice, 4) == 0))
         frame->watermark = FRAME_NO_WATERMARK;
     outcome->in += frame->events;
     program_frame(*program, input, frame);
     program_settle(*program, outcome->loop);
     frame_unref(frame);
-    if (cut->restart)
+    if (cut->restart || (cut->dice && harness_throw(cut->dice, 6) == 0))
         *program = harness_restart(*program, text, size, outcome);
 }
 
@@ -224,7 +230,7 @@ static void harness_run(const char *text, size_t size, const char *input, size_t
         text_t stream = found.stream.size ? found.stream : stream_of_input;
         if (found.has_time && found.time > clock)
             clock = found.time;
-        unsigned most = cut->events == UINT32_MAX ? 1 + frames % 3 : cut->events;
+        unsigned most = cut->dice ? 1 + harness_throw(cut->dice, 8) : cut->events == UINT32_MAX ? 1 + frames % 3 : cut->events;
         if (builder.events && (!text_is(stream, topic) || (most && builder.events >= most))) {
             harness_send(&program, &builder, number, topic, cut, text, size, outcome);
             frames++;
