@@ -67,6 +67,7 @@ struct program {
     unsigned key_count;
 
     work_t work;
+    bool pressed;             /* nobody waits for room at present */
     op_t *waiting;            /* the last operator of the chain that has stopped; NULL: none */
     bool live;
     unsigned holds;           /* operators that hold enough */

@@ -100,13 +100,15 @@ void program_has_keys(program_t *program, const text_t *names, unsigned count);
 void program_has_side(program_t *program);
 /* This operator looks at the clock: ticks come at least so often (ns, at least 100 ms), more often when others ask for that. When parsing. */
 void program_wants_ticks(program_t *program, int64_t interval);
-/* Asked by an operator that has much to write, between two rows: true when there is no room for more at present. It then keeps what it still has
+/* Asked by an operator that has much to write, between two rows: true when there is no room for more at present, or program_must_stop. It then keeps what it still has
  * to do, its rows included, and returns; its resume goes on. Only where nothing that is upstream goes on by itself meanwhile: in
  * event with the first row not taken, and at the end of watermark. */
 bool program_must_wait(program_t *program, op_t *op);
 /* Asked by an operator that passes rows on in several calls, after each: true when an operator behind it has stopped. It then stops, too, and its
  * resume goes on once those behind have. */
 bool program_must_stop(program_t *program, op_t *op);
+/* While an operator passes on a few rows and cannot stop in between: nobody behind it does. */
+void program_press(program_t *program, bool on);
 void program_saved(program_t *program, buf_t *out);   /* within save: may write away what has come together */
 frame_builder_t *program_begin(program_t *program, unsigned stream);      /* builder_begin is done: append the record */
 void program_commit(program_t *program, unsigned stream, int64_t time, int64_t ingest_time);

@@ -368,20 +368,26 @@ static lane_t *new_lane(sequence_t *sequence, const row_t *row) {
     return lane;
 }
 
-static void sequence_row(sequence_t *sequence, unsigned index, row_t *row) {
+/* False: an operator behind has stopped, and the row is to come again. */
+static bool sequence_row(sequence_t *sequence, unsigned index, row_t *row) {
     sequence_expect(sequence);
     sequence->ingest_time = row->ingest_time;
     sequence_block_t *block = keyed_find(sequence->options.keyed, index, row);
     if (block && row->event.time < block->newest) {
         late_row(sequence, row);
-        return;
+        return true;
+    }
+    if (block && block->lane) {
+        lane_fire(block->lane, row->event.time);
+        if (program_must_stop(sequence->op.program, &sequence->op))
+            return false;
     }
     program_ledger(sequence->op.program)->filtered++;
     bool idle = !block || !block->lane;
     if (block)
         block->newest = row->event.time;
     if (idle && !sequence_begins(sequence, row))
-        return;
+        return true;
     if (!block) {
         block = keyed_get(sequence->options.keyed, index, row);
         block->newest = row->event.time;
@@ -393,17 +399,22 @@ static void sequence_row(sequence_t *sequence, unsigned index, row_t *row) {
         lane_free(block->lane);
         block->lane = NULL;
     }
+    return true;
 }
 
 static void take_rows(sequence_t *sequence, row_t **rows, unsigned count) {
     keyed_prepare(sequence->options.keyed, rows, count);
     for (unsigned i = 0; i < count; i++) {
-        if (!advance(sequence, rows[i]->watermark)) {
+        if (!advance(sequence, rows[i]->watermark) || !sequence_row(sequence, i, rows[i])) {
             sequence->waiting = rows + i;
             sequence->waiting_count = count - i;
             return;
         }
-        sequence_row(sequence, i, rows[i]);
+        if (program_must_stop(sequence->op.program, &sequence->op)) {
+            sequence->waiting = rows + i + 1;
+            sequence->waiting_count = count - i - 1;
+            return;
+        }
     }
 }
 

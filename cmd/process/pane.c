@@ -163,7 +163,7 @@ static void settle(window_t *window, pane_t *pane) {
     pane->events = 0;
 }
 
-/* Of a tumbling window. False: there is no room for all at present. */
+/* Of a tumbling window. False: there is no room for all, or for more, at present. */
 static bool fire_pane(window_t *window, pane_t *pane) {
     uint32_t count = groups_count(pane->groups), *group = &window->firing.group;
     while (*group < count)
@@ -173,7 +173,7 @@ static bool fire_pane(window_t *window, pane_t *pane) {
     window_pass(window);
     settle(window, pane);
     pane->next = pane->early = INT64_MAX;
-    return true;
+    return !program_must_stop(window->op.program, &window->op);
 }
 
 /* The panes of the window that ends at `end`: from *first on, so many. */
@@ -245,7 +245,7 @@ static bool fire_panes(window_t *window, int64_t end) {
         if (pane->next == INT64_MAX)
             settle(window, pane);
     }
-    return true;
+    return !program_must_stop(window->op.program, &window->op);
 }
 
 /* The results so far of groups that have changed since the last time, as of pane->early: nothing has come since then. */
@@ -269,7 +269,7 @@ static bool fire_early(window_t *window, pane_t *pane) {
     *number = 0;
     window_pass(window);
     pane->early = next_early(window, pane->start, pane->end, window->firing.watermark);
-    return true;
+    return !program_must_stop(window->op.program, &window->op);
 }
 
 /* Writes the group's windows out once more that have fired without the event that has just come. */
@@ -295,17 +295,23 @@ static void revise(window_t *window, pane_t *pane, const group_t *group, int64_t
 }
 
 static void counted(window_t *window, pane_t *pane, group_t *group, int64_t watermark) {
+    program_t *program = window->op.program;
     pane->events++;
-    program_ledger(window->op.program)->held++;
+    program_ledger(program)->held++;
     if (window->early)
         group->mark |= CHANGED;
-    if (window->kind == HOPPING && window->late)
+    if (window->kind == HOPPING && window->late) {
+        program_press(program, true);
         revise(window, pane, group, watermark);
+        program_press(program, false);
+    }
     if (pane->next != INT64_MAX)
         return;
     if (window->kind == TUMBLING) {
+        program_press(program, true);
         put_final(window, group, pane->last);
         window_pass(window); /* before the group changes again */
+        program_press(program, false);
     }
     settle(window, pane);
 }

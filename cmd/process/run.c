@@ -346,17 +346,23 @@ static void proceed(program_t *program) {
     work->frame = NULL;
 }
 
-bool program_must_wait(program_t *program, op_t *op) {
-    if (!program->setup.room || program->setup.room(program->setup.argument))
+bool program_must_stop(program_t *program, op_t *op) {
+    if (!program->waiting)
         return false;
-    program->waiting = op;
     op->stopped = true;
     return true;
 }
 
-bool program_must_stop(program_t *program, op_t *op) {
-    if (!program->waiting)
+void program_press(program_t *program, bool on) {
+    program->pressed = on;
+}
+
+bool program_must_wait(program_t *program, op_t *op) {
+    if (program_must_stop(program, op))
+        return true;
+    if (program->pressed || !program->setup.room || program->setup.room(program->setup.argument))
         return false;
+    program->waiting = op;
     op->stopped = true;
     return true;
 }

@@ -103,7 +103,7 @@ void lane_free(lane_t *lane);
 void lane_take(lane_t *lane, row_t *row);             /* an event of the key, not older than those before it */
 bool sequence_begins(sequence_t *sequence, row_t *row);                   /* whether the event begins a partial match */
 void sequence_expect(sequence_t *sequence);           /* another event: nothing is known of it */
-void lane_fire(lane_t *lane, int64_t time);           /* partial matches that are due before this time */
+void lane_fire(lane_t *lane, int64_t time);           /* partial matches that are due before this time; fewer when an operator behind has stopped */
 partial_t *partial_new(sequence_t *sequence);
 void partial_free(sequence_t *sequence, partial_t *partial);
 void sequence_free_spares(sequence_t *sequence);

@@ -294,5 +294,7 @@ void lane_fire(lane_t *lane, int64_t time) {
         uint64_t last = partial->last_number;
         end_until(lane, last);
         lane_schedule(lane);
+        if (program_must_stop(sequence->op.program, &sequence->op))
+            return;
     }
 }

@@ -165,7 +165,7 @@ static bool proceed(window_t *window) {
     }
     window_pass(window);
     update_next(window);
-    return true;
+    return !program_must_stop(window->op.program, &window->op);
 }
 
 static bool advance(window_t *window, int64_t watermark) {
@@ -229,6 +229,8 @@ static void add_row(window_t *window, const pending_t *pending, const row_t *row
 
 static void take_rows(window_t *window) {
     for (; window->row < window->waiting_count; window->row++) {
+        if (program_must_stop(window->op.program, &window->op))
+            return;
         const row_t *row = window->waiting[window->row];
         if (row->watermark > window->reached)
             window->reached = row->watermark;
