@@ -251,6 +251,7 @@ def test_every_ready_configuration_is_good(control, monkeypatch):
     monkeypatch.setenv("API_URL", "https://api.example.com")
     monkeypatch.setenv("API_KEY", "secret")
     monkeypatch.setenv("MQTT_URL", "mqtts://broker.example.com/plant/+/+/#")
+    monkeypatch.setenv("REDIS_URL", "rediss://redis.example.com/orders")
     for path in PIPELINES.glob("*.json"):
         assert ": ok:" in control.good("check", path)
 
