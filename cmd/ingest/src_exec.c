@@ -6,11 +6,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/child.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "net/backoff.h"
-#include "program.h"
 #include "reader.h"
 #include "source.h"
 #include "text_server.h"
@@ -39,7 +39,7 @@ typedef struct exec_source {
     source_setup_t setup;
     const exec_settings_t *settings;
     decoder_t *decoder;
-    program_t program;             /* pid 0: does not run */
+    child_t program;               /* pid 0: does not run */
     reader_t *reader;
     loop_watch_t *err_watch, *end_watch, *mute, *timer;
     buf_t said;
@@ -155,7 +155,7 @@ static void look(exec_source_t *self) {
 
 static void on_end(void *argument, uint32_t events) {
     exec_source_t *self = argument;
-    self->status = program_reap(self->program.pid);
+    self->status = child_reap(self->program.pid);
     self->program.pid = 0;
     loop_remove(self->end_watch);
     loop_remove(self->mute);
@@ -195,9 +195,10 @@ static void on_read(void *argument, const char *error) {
 static void start(void *argument) {
     exec_source_t *self = argument;
     err_t err;
+    const option_list_t *env = &self->settings->env;
     self->timer = NULL;
     self->read = self->brought = false;
-    if (program_start(&self->program, self->setup.rest, &self->settings->env, &err)) {
+    if (child_start(&self->program, self->setup.rest, false, (const char *const *) env->items, env->count, &err)) {
         source_unhealthy(self->setup.host, "%s", err.text);
         self->timer = loop_timer(self->setup.loop, backoff_next(&self->backoff), 0, start, self);
         return;
@@ -239,7 +240,7 @@ static void exec_free(source_t *source) {
     loop_remove(self->timer);
     loop_undefer(self->setup.loop, on_over, self);
     if (self->program.pid)
-        program_end(self->program.pid);
+        child_end(self->program.pid);
     forget(self);
     decoder_free(self->decoder);
     buf_fini(&self->said);
@@ -263,7 +264,7 @@ static int exec_open(source_t **source, const source_setup_t *setup, err_t *err)
     self->source.class = &class;
     self->setup = *setup;
     self->settings = settings;
-    self->program = (program_t){.out = -1, .err = -1, .ended = -1};
+    self->program = (child_t){.in = -1, .out = -1, .err = -1, .ended = -1};
     self->backoff = (backoff_t){.minimum = settings->retry_min, .maximum = settings->retry_max, .state = (uint64_t) clock_now()};
     if (text_server_decoder(&self->decoder, setup, err)) {
         mem_free(self);

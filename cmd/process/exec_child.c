@@ -3,17 +3,16 @@
 #include "exec_child.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/child.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -200,9 +199,7 @@ static void refuse_long(exec_child_t *child);
 
 static void on_end(void *argument, uint32_t events) {
     exec_child_t *child = argument;
-    int status = 0;
-    while (waitpid(child->pid, &status, 0) < 0 && errno == EINTR)
-        ;
+    int status = child_reap(child->pid);
     read_err(child);
     if (child->said.size)
         say(child, text_make((const char *) child->said.data, child->said.size));
@@ -230,11 +227,8 @@ static void on_end(void *argument, uint32_t events) {
 }
 
 static void end_it(exec_child_t *child) {
-    if (!child->pid)
-        return;
-    kill(-child->pid, SIGKILL);
-    while (waitpid(child->pid, NULL, 0) < 0 && errno == EINTR)
-        ;
+    if (child->pid)
+        child_kill(child->pid);
 }
 
 static void on_timer(void *argument) {
@@ -388,65 +382,19 @@ static void on_out(void *argument, uint32_t events) {
 
 /* ---- its start ---- */
 
-/* What a program needs to run, and nothing that may hold a secret. */
-static char **environment(void) {
-    static const char *const passed[] = {"PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"};
-    char **list = mem_zero((sizeof passed / sizeof *passed + 2) * sizeof *list);
-    size_t count = 0;
-    list[count++] = mem_text("PYTHONUNBUFFERED=1");
-    for (size_t i = 0; i < sizeof passed / sizeof *passed; i++)
-        if (getenv(passed[i]))
-            list[count++] = mem_format("%s=%s", passed[i], getenv(passed[i]));
-    return list;
-}
-
-static _Noreturn void run(const char *command, char **list, const int *fds, pid_t parent) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent)
-        _exit(1);
-    setpgid(0, 0);
-    for (int i = 0; i < 3; i++)
-        dup2(fds[i], i);
-    syscall(SYS_close_range, 3u, ~0u, 0u);
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    signal(SIGPIPE, SIG_DFL);
-    char *arguments[] = {(char *) "sh", (char *) "-c", (char *) command, NULL};
-    execve("/bin/sh", arguments, list);
-    _exit(127);
-}
-
 static int start(exec_child_t *child) {
-    int in[2] = {-1, -1}, out[2] = {-1, -1}, err[2] = {-1, -1};
-    char **list = environment();
-    bool good = !pipe2(in, O_CLOEXEC) && !pipe2(out, O_CLOEXEC) && !pipe2(err, O_CLOEXEC);
-    pid_t parent = getpid(), pid = good ? fork() : -1;
-    if (pid == 0)
-        run(child->setup.command, list, (int[]){in[0], out[1], err[1]}, parent);
-    int theirs[] = {in[0], out[1], err[1]}, ours[] = {in[1], out[0], err[0]};
-    for (int i = 0; i < 3; i++) {
-        if (theirs[i] >= 0)
-            close(theirs[i]);
-        if (pid < 0 && ours[i] >= 0)
-            close(ours[i]);
-    }
-    for (char **entry = list; *entry; entry++)
-        mem_free(*entry);
-    mem_free(list);
-    if (pid < 0) {
-        child->setup.trouble(child->setup.argument, strerror(errno));
+    child_t program;
+    err_t err;
+    if (child_start(&program, child->setup.command, true, NULL, 0, &err)) {
+        child->setup.trouble(child->setup.argument, err.text);
         restart(child);
         return -1;
     }
-    setpgid(pid, pid); /* whoever of the two comes first */
-    child->pid = pid;
-    child->pidfd = (int) syscall(SYS_pidfd_open, pid, 0);
-    child->in = ours[0];
-    child->out = ours[1];
-    child->err = ours[2];
-    for (int i = 0; i < 3; i++)
-        fcntl(ours[i], F_SETFL, O_NONBLOCK);
+    child->pid = program.pid;
+    child->pidfd = program.ended;
+    child->in = program.in;
+    child->out = program.out;
+    child->err = program.err;
     return 0;
 }
 
@@ -524,14 +472,11 @@ exec_child_t *exec_child_new(const exec_setup_t *setup) {
 }
 
 static void wait_end(exec_child_t *child) {
-    for (int64_t until = clock_monotonic() + PATIENCE; clock_monotonic() < until;) {
-        if (waitpid(child->pid, NULL, WNOHANG) == child->pid) {
-            kill(-child->pid, SIGKILL); /* what it has left behind */
-            return;
-        }
-        usleep(2000);
-    }
-    end_it(child);
+    struct pollfd wait = {.fd = child->pidfd, .events = POLLIN};
+    if (poll(&wait, 1, PATIENCE / NS_PER_MS) == 1)
+        child_reap(child->pid);
+    else
+        child_kill(child->pid);
 }
 
 void exec_child_free(exec_child_t *child) {
