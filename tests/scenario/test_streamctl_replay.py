@@ -8,9 +8,9 @@ import sqlite3
 import time
 
 from instance import alive, control  # noqa: F401
-from support import lines_of, ndjson, wait_for
+from support import lines_of, lines_so_far, ndjson, wait_for
 from test_broadcast_http import Server
-from test_streamctl_state import audit_balances, lines_of_so_far, rows
+from test_streamctl_state import audit_balances, rows
 
 COUNT = 6000
 
@@ -120,7 +120,7 @@ def test_text_that_a_source_could_not_read(control, directory):
     (directory / "in.log").write_text("".join(f'{{"message": "{n}"}}\n' if n % 2 else f"line {n}\n" for n in range(2000)))
     control.good("start", config)
     wait_for(lambda: letters(control, config)["log"] == 1000, "dead letters", 30)
-    wait_for(lambda: len(lines_of_so_far(directory / "some.ndjson")) == 1000, "the others")
+    wait_for(lambda: len(lines_so_far(directory / "some.ndjson")) == 1000, "the others")
     audit_balances(control, config)
     places = [letter["place"] for letter in map(json.loads, control.good("dead", config, "log", "-n", "1000").splitlines())]
     assert len(set(places)) == 1000 and all("in.log" in place for place in places)
@@ -134,7 +134,7 @@ def test_text_that_a_source_could_not_read(control, directory):
                              ["broadcast", "long.0", "long.1"])
     expected = sorted(f"line {n}" if n % 2 == 0 else str(n) for n in range(2000))
     for name in ("all", "some"):
-        wait_for(lambda: len(lines_of_so_far(directory / f"{name}.ndjson")) >= 2000, lambda: f"all events; {replayed}", 30)
+        wait_for(lambda: len(lines_so_far(directory / f"{name}.ndjson")) >= 2000, lambda: f"all events; {replayed}", 30)
         assert sorted(event["message"] for event in lines_of(directory / f"{name}.ndjson")) == expected
     assert set(letters(control, config).values()) == {0}
     audit_balances(control, config)
@@ -151,7 +151,7 @@ def test_events_that_a_program_refused(control, directory):
                               sinks=[{"type": "file", "name": "all", "path": "all.ndjson", "from": "checked"}])
     config = configure(40)
     control.good("start", config)
-    wait_for(lambda: len(lines_of_so_far(directory / "all.ndjson")) == COUNT // 5 * 4, "the good ones", 30)
+    wait_for(lambda: len(lines_so_far(directory / "all.ndjson")) == COUNT // 5 * 4, "the good ones", 30)
     wait_for(lambda: letters(control, config)["checked"] == COUNT // 5, lambda: f"dead letters, not {letters(control, config)}", 30)
     assert list((directory / "state").glob("**/*.1")), "nothing was rotated"
     (letter,) = lines_of(control.good("dead", config, "checked", "-n", "1"))
@@ -163,7 +163,7 @@ def test_events_that_a_program_refused(control, directory):
     control.good("reset", config, "checked", "-y")                  # another program begins anew; the letters stay
     control.good("start", config)
     replay_killed(control, config, "checked", random.Random(4), 5, lambda: not letters(control, config)["checked"], ["checked", "broadcast"])
-    wait_for(lambda: len(lines_of_so_far(directory / "all.ndjson")) >= COUNT, "all events", 30)
+    wait_for(lambda: len(lines_so_far(directory / "all.ndjson")) >= COUNT, "all events", 30)
     assert sorted(event["seq"] for event in lines_of(directory / "all.ndjson")) == list(range(COUNT))
     assert set(letters(control, config).values()) == {0}
     control.good("stop", config)
