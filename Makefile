@@ -12,7 +12,7 @@ TOOLS = ingest process broadcast streamctl
 LAYERS = base data net run
 PACKAGES = libzmq libczmq msgpack jansson libcurl libxxhash libpcre2-8 libssl libcrypto
 PACKAGES_broadcast = sqlite3
-PACKAGES_ingest = libpq sqlite3 libmariadb zlib
+PACKAGES_ingest = libpq sqlite3 libmariadb zlib libnats
 PACKAGES_process = sqlite3
 PACKAGES_streamctl = libwebsockets
 

@@ -250,6 +250,7 @@ def test_every_ready_configuration_is_good(control, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", "postgres://app@db.example.com/shop")
     monkeypatch.setenv("API_URL", "https://api.example.com")
     monkeypatch.setenv("API_KEY", "secret")
+    monkeypatch.setenv("NATS_URL", "nats+tls://nats.example.com/orders.>")
     monkeypatch.setenv("MQTT_URL", "mqtts://broker.example.com/plant/+/+/#")
     monkeypatch.setenv("REDIS_URL", "rediss://redis.example.com/orders")
     for path in PIPELINES.glob("*.json"):
