@@ -11,6 +11,7 @@
 #include "nats_seen.h"
 
 #define BATCH 4096                     /* messages asked for at once */
+#define SHARED_BATCH 256               /* the same, of a consumer that others may ask as well: each request is served whole */
 #define REQUEST_BYTES (4 * 1024 * 1024)
 #define REQUEST_TIME (30 * NS_PER_S)   /* an unanswered request is made again */
 #define HEARTBEAT (5 * NS_PER_S)       /* the server shows that it still knows our request */
@@ -259,7 +260,7 @@ static void prepare_requests(session_t *self) {
     const nats_stream_setup_t *setup = &self->reader->setup.stream;
     int64_t expires = least(REQUEST_TIME, self->stream.expires_max), bytes = natsConnection_GetMaxPayload(self->connection) + SUBJECT_ROOM;
     bytes = least(bytes > REQUEST_BYTES ? bytes : REQUEST_BYTES, self->stream.bytes_max);
-    self->batch = least(least(BATCH, setup->unacknowledged), self->stream.batch_max);
+    self->batch = least(least(self->stream.alone ? BATCH : SHARED_BATCH, setup->unacknowledged), self->stream.batch_max);
     int64_t heartbeat = expires / 2 < HEARTBEAT ? expires / 2 : HEARTBEAT;
     self->request = mem_format("{\"batch\":%lld,\"max_bytes\":%lld,\"expires\":%lld,\"idle_heartbeat\":%lld}", (long long) self->batch, (long long) bytes,
                                (long long) expires, (long long) heartbeat);

@@ -215,10 +215,10 @@ def test_several_share_a_named_consumer_and_one_may_be_killed(tools, shared, dir
     running = [runs.start() for runs in both]
     support.wait_for(lambda: len(shared.subscribed()) >= 2, lambda: running[0].err + running[1].err)
     thread = storing(shared, 2000, lambda i: "several.x")
+    support.wait_for(lambda: all(runs.numbers for runs in both), lambda: running[0].err + running[1].err, 60)
     kill_while(thread, both[0], running[0], random.Random(1))
     numbers = lambda: [n for runs in both for n in runs.numbers]
     support.wait_for(lambda: len(set(numbers())) == 2000, lambda: f"all; {len(set(numbers()))} have come", 60)
-    assert all(runs.numbers for runs in both)
     assert all(len(set(runs.numbers)) == len(runs.numbers) for runs in both)
 
 
