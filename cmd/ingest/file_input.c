@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "data/multiline.h"
 #include "data/pack.h"
 #include "reader.h"
 #include "tail.h"
@@ -32,6 +33,7 @@ struct file_input {
     uint64_t records, decoder_state;    /* of the decoder, before the source_decode call under way */
     uint64_t skip;                 /* records from there that are dealt with already; inside of a call the host knows better */
     bool decoding;
+    loop_watch_t *wait_timer;      /* following: until the last record of several lines counts as complete */
 };
 
 static void note_decoder(file_input_t *self) {
@@ -39,9 +41,22 @@ static void note_decoder(file_input_t *self) {
     self->decoder_state = decoder_state(self->decoder);
 }
 
+static void on_waited(void *argument) {
+    file_input_t *self = argument;
+    self->wait_timer = NULL;
+    self->decoder->class->cut(self->decoder);
+    tail_again(self->tail);
+}
+
+static void stop_waiting(file_input_t *self) {
+    loop_remove(self->wait_timer);
+    self->wait_timer = NULL;
+}
+
 static size_t on_data(void *argument, const char *data, size_t size, bool at_end) {
     file_input_t *self = argument;
     note_decoder(self);
+    stop_waiting(self);
     source_healthy(self->host);
     if (self->reader)
         filetrace_read(&self->trace, reader_used(self->reader), data, size);
@@ -54,6 +69,8 @@ static size_t on_data(void *argument, const char *data, size_t size, bool at_end
     if (self->reader)
         filetrace_used(&self->trace, data, used);
     note_decoder(self);
+    if (self->tail && decoder_waits(self->decoder))
+        self->wait_timer = loop_timer(self->setup.source->loop, self->setup.source->format_settings->multiline_wait, 0, on_waited, self);
     return used;
 }
 
@@ -64,6 +81,7 @@ static void on_ended(void *argument, const char *error) {
 
 static void on_begin(void *argument) {
     file_input_t *self = argument;
+    stop_waiting(self);
     decoder_reset(self->decoder);
     note_decoder(self);
     self->skip = 0;
@@ -336,12 +354,13 @@ int file_input_restore(file_input_t *self, const uint8_t *bytes, size_t size, er
 }
 
 bool file_input_quiet(const file_input_t *self) {
-    return self->tail && tail_quiet(self->tail);
+    return self->tail && !decoder_waits(self->decoder) && tail_quiet(self->tail);
 }
 
 void file_input_free(file_input_t *self) {
     if (!self)
         return;
+    stop_waiting(self);
     reader_free(self->reader);
     tail_free(self->tail);
     if (self->fd >= 0)
@@ -363,6 +382,11 @@ file_input_t *file_input_new(const file_input_setup_t *setup, err_t *err) {
     self->format = source->format ? source->format : format_for_path(self->path);
     if (!self->format || !self->format->decoder_open)
         self->format = format_find("ndjson");
+    if (multiline_wanted(source->format_settings) && strcmp(self->format->name, "lines") != 0 && strcmp(self->format->name, "regex") != 0) {
+        err_set(err, "%s: --multiline is for --format lines and regex, not %s", self->path, self->format->name);
+        file_input_free(self);
+        return NULL;
+    }
     if (self->format->decoder_open(&self->decoder, source->format_settings, err) || (setup->follow ? open_tail(self, err) : open_reader(self, err))) {
         file_input_free(self);
         return NULL;

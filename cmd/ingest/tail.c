@@ -420,6 +420,11 @@ void tail_resume(tail_t *tail) {
     schedule(tail);
 }
 
+void tail_again(tail_t *tail) {
+    tail->unseen = true;
+    schedule(tail);
+}
+
 bool tail_quiet(const tail_t *tail) {
     const tail_file_t *file = tail->files;
     struct stat status, named;

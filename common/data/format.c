@@ -3,7 +3,8 @@
 
 #include <stddef.h>
 
-#include "data/format_record.h"
+#include "base/clock.h"
+#include "data/multiline.h"
 
 #define AT(field) offsetof(format_settings_t, field)
 #define RECORD_LIMIT (1024 * 1024)
@@ -20,6 +21,12 @@ const option_t format_options[] = {
     {"csv-type", OPTION_LIST, AT(types), NULL, "FIELD=TYPE", "type of a column: string, int, double, bool or time"},
     {"csv-strings", OPTION_BOOL, AT(no_inference), "false", NULL, "every field stays text unless --csv-type says otherwise"},
     {"pattern", OPTION_TEXT, AT(pattern), NULL, "REGEX", "the format \"regex\": what each line is, its fields being named groups (?<name>...)"},
+    {"multiline", OPTION_TEXT, AT(multiline), NULL, "NAME", "the formats \"lines\" and \"regex\": lines of stack traces are one record: java, python, go, or indent (any indented lines)"},
+    {"multiline-start", OPTION_TEXT, AT(multiline_start), NULL, "REGEX", "a record begins at a line that this is found in; the lines behind belong to it"},
+    {"multiline-continue", OPTION_TEXT, AT(multiline_continue), NULL, "REGEX", "a line that this is found in belongs to the record before it"},
+    {"multiline-lines", OPTION_INT, AT(multiline_lines), "1000", "N", "lines of such a record at most; those behind are another one", 1, 1000000},
+    {"multiline-wait", OPTION_DURATION, AT(multiline_wait), "1s", "DURATION", "in a followed file: the last such record is complete when nothing has been written for so long",
+     NS_PER_MS, 3600 * NS_PER_S},
     {"line-field", OPTION_TEXT, AT(line_field), "message", "FIELD", "field that holds a line of the format \"lines\""},
     {0},
 };
@@ -106,6 +113,8 @@ size_t format_feed_lines(line_state_t *state, decoder_t *decoder, const char *da
                          decode_target_t *target, line_fn *handle) {
     if (!size)
         return 0;
+    if (state->join)
+        return multiline_feed(state, decoder, data, size, at_end, target, handle);
     const char *p = data, *readable = data + size;
     while (p < readable) {
         const char *end = memchr(p, '\n', (size_t) (readable - p));

@@ -20,6 +20,8 @@ typedef struct format_settings {
     option_list_t types;      /* --csv-type FIELD=string|int|double|bool|time: overrides inference */
     bool no_inference;        /* --csv-strings: every field stays text */
     char *pattern;            /* regex: --pattern */
+    char *multiline, *multiline_start, *multiline_continue;   /* lines, regex: which lines are one record; at most one of them is set */
+    int64_t multiline_lines, multiline_wait;                  /* wait: ns */
     char *line_field;         /* --line-field: name of the field that holds a raw line, default "message" */
 } format_settings_t;
 extern const option_t format_options[];
@@ -64,6 +66,10 @@ typedef struct decoder_class {
      * the beginning. A decoder that is given it back goes on with the bytes behind. NULL: always 0. */
     uint64_t (*state)(const decoder_t *decoder);
     void (*restore)(decoder_t *decoder, uint64_t state);
+    /* The last record of what was fed is whole as it seems, but more lines of it may follow; cut: no more will, it ends with the last whole line, and
+     * the next feed of the same bytes gives it. The state knows of that until then. NULL: never. */
+    bool (*waits)(const decoder_t *decoder);
+    void (*cut)(decoder_t *decoder);
 } decoder_class_t;
 struct decoder {
     const decoder_class_t *class;
@@ -75,6 +81,9 @@ static inline size_t decoder_feed(decoder_t *decoder, const char *data, size_t s
 void decoder_reset(decoder_t *decoder);
 static inline uint64_t decoder_state(const decoder_t *decoder) {
     return decoder->class->state ? decoder->class->state(decoder) : 0;
+}
+static inline bool decoder_waits(const decoder_t *decoder) {
+    return decoder->class->waits && decoder->class->waits(decoder);
 }
 void decoder_restore(decoder_t *decoder, uint64_t state, uint64_t records);   /* any state is legal: it may come from a damaged file */
 void decoder_free(decoder_t *decoder);            /* NULL is legal */

@@ -11,6 +11,11 @@ typedef bool line_fn(decoder_t *decoder, text_t line, const char *readable, deco
 typedef struct line_state {
     uint64_t limit;
     bool skipping;            /* inside a line that is too long */
+    /* multiline.c */
+    struct multiline *join;   /* NULL: each line is a record */
+    uint64_t lines, scanned;  /* of the record that is not complete: seen of it so far; their bytes */
+    uint64_t forced;          /* it ends after so many lines, whatever follows; 0: not so */
+    unsigned trace;
 } line_state_t;
 size_t format_feed_lines(line_state_t *state, decoder_t *decoder, const char *data, size_t size, bool at_end,
                          decode_target_t *target, line_fn *handle);

@@ -1,7 +1,7 @@
 /* Raw lines: each line that is not empty is an event with one string field. */
 #include "base/err.h"
-#include "data/format_record.h"
 #include "data/json_write.h"
+#include "data/multiline.h"
 #include "data/pack.h"
 
 typedef struct lines {
@@ -49,28 +49,42 @@ static size_t feed(decoder_t *decoder, const char *data, size_t size, bool at_en
 }
 
 static void reset(decoder_t *decoder) {
-    ((lines_t *) decoder)->lines.skipping = false;
+    line_state_reset(&((lines_t *) decoder)->lines);
 }
 
 static uint64_t state(const decoder_t *decoder) {
-    return ((const lines_t *) decoder)->lines.skipping;
+    return line_state_save(&((const lines_t *) decoder)->lines);
 }
 
 static void restore(decoder_t *decoder, uint64_t state) {
-    ((lines_t *) decoder)->lines.skipping = state & 1;
+    line_state_restore(&((lines_t *) decoder)->lines, state);
+}
+
+static bool waits(const decoder_t *decoder) {
+    return ((const lines_t *) decoder)->lines.lines > 0;
+}
+
+static void cut(decoder_t *decoder) {
+    line_state_t *lines = &((lines_t *) decoder)->lines;
+    lines->forced = lines->lines;
 }
 
 static void free_decoder(decoder_t *decoder) {
     buf_fini(&((lines_t *) decoder)->key);
+    multiline_free(((lines_t *) decoder)->lines.join);
     mem_free(decoder);
 }
 
 int format_lines_decoder(decoder_t **decoder, const format_settings_t *settings, err_t *err) {
-    static const decoder_class_t class = {feed, reset, free_decoder, state, restore};
+    static const decoder_class_t class = {feed, reset, free_decoder, state, restore, waits, cut};
     if (settings->time_field)
         return err_set(err, "--time %s: the format \"lines\" has no fields to take a time from; parse the lines first", settings->time_field);
+    multiline_t *join;
+    if (multiline_new(&join, settings, err))
+        return -1;
     lines_t *lines = mem_zero(sizeof *lines);
     lines->decoder.class = &class;
+    lines->lines.join = join;
     lines->lines.limit = format_record_limit(settings);
     pack_text(&lines->key, field_name(settings));
     *decoder = &lines->decoder;

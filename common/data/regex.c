@@ -2,8 +2,8 @@
 #include "base/memory.h"
 #include "data/csv.h"
 #include "data/fields.h"
-#include "data/format_record.h"
 #include "data/lang/pattern.h"
+#include "data/multiline.h"
 #include "data/pack.h"
 
 typedef struct regex {
@@ -91,20 +91,30 @@ static size_t feed(decoder_t *decoder, const char *data, size_t size, bool at_en
 }
 
 static void reset(decoder_t *decoder) {
-    ((regex_t *) decoder)->lines.skipping = false;
+    line_state_reset(&((regex_t *) decoder)->lines);
 }
 
 static uint64_t state(const decoder_t *decoder) {
-    return ((const regex_t *) decoder)->lines.skipping;
+    return line_state_save(&((const regex_t *) decoder)->lines);
 }
 
 static void restore(decoder_t *decoder, uint64_t state) {
-    ((regex_t *) decoder)->lines.skipping = state & 1;
+    line_state_restore(&((regex_t *) decoder)->lines, state);
+}
+
+static bool waits(const decoder_t *decoder) {
+    return ((const regex_t *) decoder)->lines.lines > 0;
+}
+
+static void cut(decoder_t *decoder) {
+    line_state_t *lines = &((regex_t *) decoder)->lines;
+    lines->forced = lines->lines;
 }
 
 static void free_decoder(decoder_t *decoder) {
     regex_t *self = (regex_t *) decoder;
     pattern_free(self->pattern);
+    multiline_free(self->lines.join);
     fields_fini(&self->fields);
     buf_fini(&self->values);
     mem_free(self->time_field);
@@ -112,7 +122,7 @@ static void free_decoder(decoder_t *decoder) {
 }
 
 int format_regex_decoder(decoder_t **decoder, const format_settings_t *settings, err_t *err) {
-    static const decoder_class_t class = {feed, reset, free_decoder, state, restore};
+    static const decoder_class_t class = {feed, reset, free_decoder, state, restore, waits, cut};
     size_t at = 0;
     err_t why;
     if (!settings->pattern)
@@ -120,6 +130,11 @@ int format_regex_decoder(decoder_t **decoder, const format_settings_t *settings,
     pattern_t *pattern = pattern_new(text_of(settings->pattern), &at, &why);
     if (!pattern)
         return err_set(err, "--pattern, byte %zu: %s", at + 1, why.text);
+    multiline_t *join = NULL;
+    if (pattern_names(pattern) && multiline_new(&join, settings, err)) {
+        pattern_free(pattern);
+        return -1;
+    }
     if (!pattern_names(pattern)) {
         pattern_free(pattern);
         return err_set(err, "--pattern has no named group: a field is what (?<name>...) takes");
@@ -127,6 +142,7 @@ int format_regex_decoder(decoder_t **decoder, const format_settings_t *settings,
     regex_t *self = mem_zero(sizeof *self);
     self->decoder.class = &class;
     self->lines.limit = format_record_limit(settings);
+    self->lines.join = join;
     self->pattern = pattern;
     self->strings = settings->no_inference;
     self->time_field = mem_text(settings->time_field);

@@ -19,13 +19,26 @@ static void check_regex(const uint8_t *data, size_t size, size_t piece) {
     option_fini(format_options, &settings);
 }
 
+static void check_multiline(uint8_t choice, const uint8_t *data, size_t size, size_t piece) {
+    static const char *const names[] = {"java", "python", "go", "indent"};
+    format_settings_t settings = {0};
+    option_defaults(format_options, &settings);
+    settings.multiline = mem_text(names[choice % 4]);
+    settings.multiline_lines = 1 + choice / 4 % 8;
+    settings.record_limit = 16 + choice;
+    fuzz_decode_pieces("lines", &settings, data, size, piece);
+    option_fini(format_options, &settings);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const char *const formats[] = {"common", "combined", "lines", "logfmt"};
     if (size < 2)
         return 0;
     size_t piece = 1 + data[1] % 31;
-    if (data[0] % 8 < 4)
+    if (data[0] >= 128)
+        check_multiline(data[0] - 128, data + 2, size - 2, piece);
+    else if (data[0] % 8 < 4)
         fuzz_decode_pieces(formats[data[0] % 4], NULL, data + 2, size - 2, piece);
     else
         check_regex(data + 2, size - 2, piece);

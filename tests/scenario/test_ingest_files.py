@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+import link_support
 import support
 from test_ingest_state import Runs, Writer, first_difference
 
@@ -349,3 +350,68 @@ def test_an_access_log_is_followed_over_its_rotation_with_the_times_of_its_lines
     assert (last["host"], last["path"], last["status"], last["size"], last["referrer"]) == ("10.0.0.3", '/page/3?q="x"', 404, 3, None)
     assert [event["@timestamp"] for event in tool.events] == [f"2026-11-27T05:00:0{i}Z" for i in range(4)]
     assert [letter["reason"] for letter in support.lines_of(directory / "dead")] == ["expected HOST IDENTITY USER [TIME] and more"]
+
+
+# Records of several lines
+
+TRACE = "ERROR {0}\nTraceback (most recent call last):\n  File \"a.py\", line {0}\nValueError: {0}\n"
+
+
+def test_stack_traces_are_one_record_and_the_last_is_not_waited_for_without_end(tools, directory):
+    log = directory / "app.log"
+    log.write_text(TRACE.format(0) + "INFO 1\n")
+    tool = start_ready(tools, "*.log", "--follow", "--multiline", "python", "--multiline-wait", "100ms")
+    tool.wait_events(2)                                        # INFO 1, though more could follow
+    with open(log, "a") as file:
+        file.write(TRACE.format(2))
+    tool.wait_events(3)
+    with open(log, "a") as file:
+        file.write("  late\nINFO 3\nhalf a line")
+    tool.wait_events(5)
+    assert tool.terminate() == 0
+    assert [event["message"] for event in tool.events] == [TRACE.format(0)[:-1], "INFO 1", TRACE.format(2)[:-1], "  late", "INFO 3"]
+
+
+def test_many_files_whose_last_records_are_waited_for(tools, directory):
+    for f in range(40):
+        (directory / f"{f:02}.log").write_text(TRACE.format(f))
+    tool = start_ready(tools, "*.log", "--follow", "--multiline", "python", "--multiline-wait", "50ms")
+    tool.wait_events(40)
+    assert tool.terminate() == 0
+    assert sorted(event["message"] for event in tool.events) == sorted(TRACE.format(f)[:-1] for f in range(40))
+
+
+def test_records_of_several_lines_are_exact_over_kills(tools, directory):
+    """Each line comes once, whether its record was ended by the next one or by the wait, and wherever it was killed."""
+    log, written = directory / "app.log", 0
+    pattern = r"^(?<n>\d+)(?s:.*) (?<k>x\d+)$"                 # its first line and its last
+    runs = Runs(tools, directory, "app.log", "--follow", "--format", "regex", "--pattern", pattern, "--multiline-start", r"^\d+ first",
+                "--multiline-wait", "5ms", "--batch-size", "3", seed=11)
+    for _ in range(12):
+        tool = runs.start()
+        for _ in range(20):
+            for i in range(runs.rng.randrange(1, 6)):
+                with open(log, "a") as file:
+                    file.write(f"{written} {'first' if i == 0 else 'more'} x{written}\n")
+                written += 1
+                if runs.rng.random() < 0.2:
+                    time.sleep(0.01)
+        time.sleep(runs.rng.uniform(0, 0.1))
+        tool.kill()
+    with open(log, "a") as file:
+        file.write(f"{written} first x{written}\n")
+    tool = runs.start()
+    support.wait_for(lambda: written in runs.numbers(), lambda: f"the last; {tool.err}")
+    assert tool.terminate() == 0
+    records = [(first, int(last[1:])) for _, _, first, last in link_support.read(runs.out)]
+    at = 0
+    for first, last in records:
+        assert first == at <= last, (first, last, at)
+        at = last + 1
+    assert at == written + 1
+
+
+def test_a_format_that_has_no_lines_refuses_them(tools, directory):
+    (directory / "a.csv").write_text("a\n1\n")
+    tool = tools.run("ingest", "a.csv", "--multiline", "java")
+    assert tool.status != 0 and "--multiline is for" in tool.err
