@@ -96,12 +96,11 @@ void aggregate_list(FILE *out) {
         fprintf(out, "  %s\n      %s\n", class->signature, class->help);
 }
 
+/* Numbers, then strings, then times: a string that reads as a time is a string here, or else there would be no order of all values. */
 int aggregate_order(value_t a, value_t b) {
-    int found = value_order(a, b);
-    if (found < ORDER_NONE)
-        return found;
     unsigned left = value_is_number(a) ? VALUE_INT : a.type, right = value_is_number(b) ? VALUE_INT : b.type;
-    return left < right ? -1 : left > right;
+    int found = left == right ? value_order(a, b) : ORDER_NONE;
+    return found < ORDER_NONE ? found : left < right ? -1 : left > right;
 }
 
 uint64_t aggregate_hash(accumulator_t *self, value_t value) {

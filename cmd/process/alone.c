@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/unicode.h"
 #include "outline.h"
 #include "program.h"
 
@@ -24,7 +25,8 @@ int alone_read_file(const char *path, char **text, err_t *err) {
         buf_fini(&bytes);
         return err_set(err, "the program %s: a NUL byte: not a text", path);
     }
-    *text = (char *) buf_take(&bytes);
+    *text = mem_text((const char *) bytes.data + unicode_mark((const char *) bytes.data, size));
+    buf_fini(&bytes);
     return 0;
 }
 

@@ -123,20 +123,60 @@ static void put_binding(const binding_t *binding, buf_t *out) {
     put_types(out, binding->types);
 }
 
+/* What the binding was called before the operator, where it has only another name; no data: it is something else. */
+static text_t former_name(const outline_step_t *step, const binding_t *binding) {
+    bool same_record = step->before.layout == step->behind.layout;
+    for (size_t i = 0; same_record && i < step->before.count; i++) {
+        const binding_t *old = &step->before.bindings[i];
+        if (old->source == binding->source && old->index == binding->index && !text_equal(old->name, binding->name))
+            return old->name;
+    }
+    text_t own = {0};
+    if (same_record && binding->source == SOURCE_FIELD)
+        own = layout_name(step->behind.layout, binding->index);
+    return own.data && !text_equal(own, binding->name) ? own : (text_t){0};
+}
+
+/* Whether the name is gone because what it was has another one now. */
+static bool is_renamed(const outline_step_t *step, text_t name) {
+    for (size_t i = 0; i < step->behind.count; i++) {
+        const binding_t *binding = &step->behind.bindings[i];
+        if (binding->source != SOURCE_ABSENT && outline_changed(step, binding) && text_equal(former_name(step, binding), name))
+            return true;
+    }
+    return false;
+}
+
+static void put_names_given(const outline_step_t *step, buf_t *out) {
+    unsigned count = 0;
+    for (size_t i = 0; i < step->behind.count; i++) {
+        const binding_t *binding = &step->behind.bindings[i];
+        text_t former = binding->source != SOURCE_ABSENT && outline_changed(step, binding) ? former_name(step, binding) : (text_t){0};
+        if (!former.data)
+            continue;
+        buf_put_text(out, count++ ? ", " : INDENT "renames ");
+        name_put(out, former);
+        buf_put_text(out, " as ");
+        name_put(out, binding->name);
+    }
+    buf_put_text(out, count ? "\n" : "");
+}
+
 static void put_makes(const outline_step_t *step, buf_t *out) {
     unsigned count = 0;
     for (size_t i = 0; i < step->behind.count; i++) {
         const binding_t *binding = &step->behind.bindings[i];
-        if (binding->source != SOURCE_VALUE || !outline_changed(step, binding))
+        if (binding->source != SOURCE_VALUE || !outline_changed(step, binding) || former_name(step, binding).data)
             continue;
         buf_put_text(out, count++ ? "\n" INDENT "        " : INDENT "makes   ");
         put_binding(binding, out);
     }
     buf_put_text(out, count ? "\n" : "");
+    put_names_given(step, out);
     count = 0;
     for (size_t i = 0; i < step->behind.count; i++) {
         const binding_t *binding = &step->behind.bindings[i], *old = find(&step->before, binding->name);
-        if (binding->source != SOURCE_ABSENT || (old && old->source == SOURCE_ABSENT))
+        if (binding->source != SOURCE_ABSENT || (old && old->source == SOURCE_ABSENT) || is_renamed(step, binding->name))
             continue;
         buf_put_text(out, count++ ? ", " : INDENT "removes ");
         name_put(out, binding->name);
@@ -175,7 +215,9 @@ static void put_state(const outline_step_t *step, buf_t *out) {
     if (!step->op->class->save)
         return;
     buf_put_text(out, INDENT "keeps   ");
-    if (step->key_count) {
+    if (step->op->class->keeps) {
+        buf_put_text(out, step->op->class->keeps);
+    } else if (step->key_count) {
         buf_put_text(out, "state for each ");
         put_names(out, step->keys, step->key_count);
     } else {

@@ -18,6 +18,7 @@ typedef struct op_class {
     const char *name;
     const char *syntax;       /* "where CONDITION" */
     const char *help;         /* for listings and stream-language(7): sentences, end with a full stop */
+    const char *keeps;        /* what it remembers, for --explain: "the table"; NULL: something for each of its keys */
     /* Reads what stands behind the operator's name, checks it and updates parser->scope. NULL after reporting. */
     op_t *(*parse)(program_t *program, parser_t *parser);
     /* Rows in order, at most BATCH. The operator may change them, and passes on those that stay (op_pass); the array is its to rearrange. Each row's
@@ -142,6 +143,11 @@ static inline bool value_is_absent(value_t value) { return value.type == VALUE_N
 /* base with what stands at the steps replaced by *value, or taken out (value NULL), packed in the row's arena. Maps that are missing on the way are
  * made. Counts an error and gives base when a step does not fit. `node` is whom the error is about. */
 value_t value_edit(const node_t *node, const row_t *row, value_t base, const step_t *steps, unsigned count, const value_t *value);
+
+/* An event's time and stream stand beside its fields: in text they go by these names, which no field may have. */
+static inline bool name_is_beside(text_t name) {
+    return text_is(name, "@timestamp") || text_is(name, "@stream");
+}
 
 /* A word as it stands, up to white space or |: a stream's or alert's name. */
 int parse_word_raw(parser_t *parser, const char *what, text_t *word);

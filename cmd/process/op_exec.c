@@ -247,10 +247,6 @@ static void fail(exec_t *exec, unsigned index, const char *reason) {
 }
 
 /* Time and stream stay those of the question, which had them beside its fields. */
-static bool is_beside(text_t name) {
-    return text_is(name, "@timestamp") || text_is(name, "@stream");
-}
-
 static value_t without_beside(exec_t *exec, value_t map) {
     pack_cursor_t cursor = pack_cursor(map.packed, map.size);
     uint32_t entries, kept = 0;
@@ -258,7 +254,7 @@ static value_t without_beside(exec_t *exec, value_t map) {
     pack_read_map(&cursor, &entries);
     pack_cursor_t from = cursor;
     for (uint32_t i = 0; i < entries; i++) {
-        kept += pack_read_string(&cursor, &name) && !is_beside(name);
+        kept += pack_read_string(&cursor, &name) && !name_is_beside(name);
         pack_skip(&cursor);
     }
     if (kept == entries)
@@ -267,7 +263,7 @@ static value_t without_beside(exec_t *exec, value_t map) {
     pack_map(&exec->scratch, kept);
     for (uint32_t i = 0; i < entries; i++) {
         const uint8_t *start = from.at;
-        bool wanted = pack_read_string(&from, &name) && !is_beside(name);
+        bool wanted = pack_read_string(&from, &name) && !name_is_beside(name);
         pack_skip(&from);
         if (wanted)
             buf_put(&exec->scratch, start, (size_t) (from.at - start));
@@ -487,6 +483,7 @@ const op_class_t op_exec = {
     .syntax = "exec \"COMMAND\" [timeout D] [in flight N] [into NAME]",
     .help = "Asks a program: each event goes to its standard input as a line of JSON, and the line that it answers with is the event from then on; null leaves it out, an "
             "array of objects makes several events. into: the answer goes into this field instead. The program is run by sh, and again when it ends.",
+    .keeps = "the events that wait for an answer",
     .parse = exec_parse,
     .event = exec_event,
     .watermark = exec_watermark,

@@ -372,6 +372,7 @@ const op_class_t op_join = {
     .help = "Each event with each one of STREAM that has the same key and a time at most D away. The event of STREAM goes into the field NAME as a map, by default called as "
             "STREAM is. Events of STREAM end here. With left an event without a partner passes, too, when none can come any more; the field is null. wait lets "
             "events in that come so late.",
+    .keeps = "the events of both streams, as long as partners may come",
     .parse = join_parse,
     .event = join_event,
     .watermark = join_watermark,

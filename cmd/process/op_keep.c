@@ -108,6 +108,7 @@ static void bind_closed(scope_t *scope, const renamed_t *list, unsigned count) {
         for (unsigned j = 0; j < count; j++) {
             if (text_equal(binding->name, list[j].from)) {
                 binding->name = list[j].to;
+                binding->hash = scope_hash(binding->name);
                 break;
             }
         }

@@ -365,6 +365,7 @@ const op_class_t op_lookup = {
     .help = "Adds what a table says about the event: the row whose COLUMN equals the event's field of that name, or the EXPRESSION. FILE is CSV, TSV, NDJSON, JSON, "
             "or sqlite:FILE?table=NAME. The row goes into the field NAME as a map, by default called as the file is; with keep the columns become fields. "
             "Events without a row get null, or are left out with else drop. The file is read again when it changes.",
+    .keeps = "the table",
     .parse = lookup_parse,
     .event = lookup_event,
     .live = lookup_live,

@@ -114,14 +114,15 @@ static bool whole(parse_t *parse, const row_t *row, value_t *value) {
     return true;
 }
 
-/* The event with what was read; its own fields are replaced by those of the same name. */
+/* The event with what was read; its own fields are replaced by those of the same name. Its time and stream stay its own. */
 static value_t merged(parse_t *parse, value_t record) {
     const fields_t *read = &parse->reading.fields;
     fields_clear(&parse->fields);
     if (!fields_put_map(&parse->fields, record))
         return value_null();
     for (uint32_t i = 0; i < read->count; i++)
-        fields_put(&parse->fields, read->items[i].name, read->items[i].value, read->items[i].size);
+        if (!name_is_beside(read->items[i].name))
+            fields_put(&parse->fields, read->items[i].name, read->items[i].value, read->items[i].size);
     buf_clear(&parse->out);
     fields_pack(&parse->fields, &parse->out);
     return record_value(parse->out.data, parse->out.data + parse->out.size);

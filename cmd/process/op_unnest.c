@@ -172,6 +172,19 @@ static void put_value(unnest_t *unnest, text_t name, value_t value, const row_t 
     unnest->scratch.size = start;
 }
 
+static void merge_item(fields_t *fields, value_t item) {
+    pack_cursor_t cursor = pack_cursor(item.packed, item.size);
+    uint32_t entries = 0;
+    text_t name;
+    for (bool whole = item.type == VALUE_MAP && pack_read_map(&cursor, &entries); whole && entries--;) {
+        whole = pack_read_string(&cursor, &name);
+        const uint8_t *value = cursor.at;
+        whole = whole && pack_skip(&cursor);
+        if (whole && !name_is_beside(name))
+            fields_put(fields, name, value, (uint32_t) (cursor.at - value));
+    }
+}
+
 /* The record with one item; at NULL: with none. */
 static void put_item(unnest_t *unnest, const row_t *row, const uint8_t *at, uint32_t size) {
     fields_t *fields = &unnest->fields;
@@ -195,7 +208,7 @@ static void put_item(unnest_t *unnest, const row_t *row, const uint8_t *at, uint
             put_value(unnest, entry->name, value_edit(unnest->base, row, unnest->rest, unnest->steps, unnest->steps_count, &item), row);
     }
     if (merge)
-        fields_put_map(fields, item);
+        merge_item(fields, item);
     else if (apart)
         fields_put(fields, name, bytes, size);
     if (unnest->index.data)

@@ -37,13 +37,40 @@ static entry_t entry_of(unit_t *unit, const binding_t *binding) {
     return entry;
 }
 
-static edit_t *edit_of(plan_t *plan, unit_t *unit, unsigned slot, size_t most) {
-    for (unsigned i = 0; i < plan->edit_count; i++)
-        if (plan->edits[i].slot == slot)
-            return &plan->edits[i];
-    edit_t *edit = &plan->edits[plan->edit_count++];
-    *edit = (edit_t){.slot = slot, .entries = arena_alloc(&unit->arena, most * sizeof(entry_t))};
-    return edit;
+/* The edit of each slot while a plan is made: its number, from 1, and how many entries will stand there. */
+typedef struct making {
+    unsigned *edits, *entries;
+} making_t;
+
+static edit_t *edit_of(plan_t *plan, const making_t *making, unit_t *unit, unsigned slot) {
+    if (!making->edits[slot]) {
+        making->edits[slot] = ++plan->edit_count;
+        plan->edits[plan->edit_count - 1] = (edit_t){.slot = slot, .entries = arena_alloc(&unit->arena, (making->entries[slot] + 1) * sizeof(entry_t))};
+    }
+    return &plan->edits[making->edits[slot] - 1];
+}
+
+/* Whether the name stands for something else than the field of this name, at slot `own`. */
+static bool is_edited(const binding_t *binding, unsigned own) {
+    return binding->source != SOURCE_FIELD || binding->index != own;
+}
+
+static void add_edits(plan_t *plan, const making_t *making, unit_t *unit, const scope_t *scope) {
+    for (size_t i = 0; i < scope->count; i++) {
+        const binding_t *binding = &scope->bindings[i];
+        unsigned own = layout_slot(scope->layout, binding->name);
+        if (!is_edited(binding, own))
+            continue;
+        edit_t *edit = edit_of(plan, making, unit, own);
+        edit->cut = true;
+        if (binding->source == SOURCE_VALUE) {
+            edit->entries[edit->count++] = plan->entries[plan->count] = entry_of(unit, binding);
+            plan->own[plan->count++] = own;
+        } else if (binding->source == SOURCE_FIELD) {
+            edit = edit_of(plan, making, unit, binding->index);
+            edit->entries[edit->count++] = entry_of(unit, binding);
+        }
+    }
 }
 
 plan_t *plan_new(program_t *program, const scope_t *scope) {
@@ -51,29 +78,25 @@ plan_t *plan_new(program_t *program, const scope_t *scope) {
     plan_t *plan = arena_alloc(&unit->arena, sizeof *plan);
     *plan = (plan_t){.record = scope->layout && !scope->closed};
     plan->entries = arena_alloc(&unit->arena, (scope->count + 1) * sizeof *plan->entries);
-    plan->own = arena_alloc(&unit->arena, (scope->count + 1) * sizeof *plan->own);
-    plan->edits = arena_alloc(&unit->arena, (2 * scope->count + 1) * sizeof *plan->edits);
+    for (size_t i = 0; !plan->record && i < scope->count; i++)
+        if (scope->bindings[i].source != SOURCE_ABSENT)
+            plan->entries[plan->count++] = entry_of(unit, &scope->bindings[i]);
+    if (!plan->record)
+        return plan;
+    for (size_t i = 0; i < scope->count; i++)
+        layout_slot(scope->layout, scope->bindings[i].name); /* from here on no slot is new */
+    making_t making = {mem_zero((layout_count(scope->layout) + 1) * sizeof(unsigned)), mem_zero((layout_count(scope->layout) + 1) * sizeof(unsigned))};
     for (size_t i = 0; i < scope->count; i++) {
         const binding_t *binding = &scope->bindings[i];
-        if (!plan->record) {
-            if (binding->source != SOURCE_ABSENT)
-                plan->entries[plan->count++] = entry_of(unit, binding);
-            continue;
-        }
         unsigned own = layout_slot(scope->layout, binding->name);
-        if (binding->source == SOURCE_FIELD && binding->index == own)
-            continue;
-        edit_t *edit = edit_of(plan, unit, own, scope->count);
-        edit->cut = true;
-        if (binding->source == SOURCE_VALUE) {
-            edit->entries[edit->count++] = entry_of(unit, binding);
-            plan->own[plan->count] = own;
-            plan->entries[plan->count++] = entry_of(unit, binding);
-        } else if (binding->source == SOURCE_FIELD) {
-            edit = edit_of(plan, unit, binding->index, scope->count);
-            edit->entries[edit->count++] = entry_of(unit, binding);
-        }
+        if (is_edited(binding, own) && binding->source != SOURCE_ABSENT)
+            making.entries[binding->source == SOURCE_VALUE ? own : binding->index]++;
     }
+    plan->own = arena_alloc(&unit->arena, (scope->count + 1) * sizeof *plan->own);
+    plan->edits = arena_alloc(&unit->arena, (2 * scope->count + 1) * sizeof *plan->edits);
+    add_edits(plan, &making, unit, scope);
+    mem_free(making.edits);
+    mem_free(making.entries);
     return plan;
 }
 

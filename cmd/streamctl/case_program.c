@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/unicode.h"
 #include "case_file.h"
 
 #define PROGRAM_FILE_MAX (1u << 20)
@@ -27,7 +28,7 @@ int case_program_file(test_case_t *test, const char *test_path, text_t name, err
     int rc = file_read(path, PROGRAM_FILE_MAX, &text, err);
     if (rc == 0) {
         buf_text(&text);
-        test->program = text.data ? (char *) buf_take(&text) : mem_text("");
+        test->program = mem_text(text.data ? (const char *) text.data + unicode_mark((const char *) text.data, text.size) : "");
         test->origin = mem_text(path);
     }
     buf_fini(&text);

@@ -2,6 +2,7 @@
 #include "base/unicode.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 /* Upper case `from` to `to`, every `step`-th character; the lower case is `distance` away. In ascending order. */
 typedef struct run {
@@ -81,4 +82,8 @@ unsigned unicode_put(char *out, uint32_t code) {
         out[i] = (char) (0x80 | (code & 0x3F));
     out[0] = (char) ((0xF00u >> length & 0xFF) | code);
     return length;
+}
+
+size_t unicode_mark(const char *text, size_t size) {
+    return size >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
 }

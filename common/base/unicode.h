@@ -11,6 +11,8 @@ uint32_t unicode_upper(uint32_t code);
 
 /* The character at `text`, which is valid UTF-8, and how many bytes it takes; a byte that is not valid stands for itself. */
 uint32_t unicode_get(const char *text, size_t size, unsigned *taken);
+/* Bytes of the byte order mark that the text begins with: 0 or 3. Programs of other systems put it in front of what they save. */
+size_t unicode_mark(const char *text, size_t size);
 /* Writes the character; up to 4 bytes. Returns how many. */
 unsigned unicode_put(char *out, uint32_t code);
 

@@ -1,4 +1,7 @@
 /* The names that exist at a point of a program, and what a compiled program owns. */
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include "data/lang/parser.h"
 
 typedef struct unit_thing {
@@ -20,9 +23,15 @@ void unit_fini(unit_t *unit) {
     arena_fini(&unit->arena);
 }
 
+uint32_t scope_hash(text_t name) {
+    return (uint32_t) XXH3_64bits(name.data, name.size);
+}
+
+/* There may be 10,000 of them: numbers are compared before texts are. */
 binding_t *scope_find(scope_t *scope, text_t name) {
+    uint32_t hash = scope_hash(name);
     for (size_t i = 0; i < scope->count; i++)
-        if (text_equal(scope->bindings[i].name, name))
+        if (scope->bindings[i].hash == hash && text_equal(scope->bindings[i].name, name))
             return &scope->bindings[i];
     return NULL;
 }
@@ -33,7 +42,7 @@ void scope_bind(scope_t *scope, text_t name, source_t source, unsigned index, ty
         scope->bindings = mem_resize(scope->bindings, (scope->count + 1) * sizeof *scope->bindings);
         binding = &scope->bindings[scope->count++];
     }
-    *binding = (binding_t){name, source, index, types};
+    *binding = (binding_t){name, scope_hash(name), source, index, types};
 }
 
 static const char *reserved_hint(text_t name) {

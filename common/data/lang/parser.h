@@ -19,6 +19,7 @@ typedef enum source { SOURCE_FIELD, SOURCE_VALUE, SOURCE_ABSENT } source_t;
 
 typedef struct binding {
     text_t name;              /* in the unit's arena */
+    uint32_t hash;            /* of it: scope_hash */
     source_t source;
     unsigned index;           /* slot of the layout, or number of the value */
     types_t types;
@@ -35,6 +36,7 @@ typedef struct scope {
     unsigned values;          /* computed values of a row so far */
 } scope_t;
 binding_t *scope_find(scope_t *scope, text_t name);   /* NULL: not bound */
+uint32_t scope_hash(text_t name);                     /* for whoever gives a binding another name */
 /* Binds the name (replacing what it was, in its place). The name must live as long as the program. */
 void scope_bind(scope_t *scope, text_t name, source_t source, unsigned index, types_t types);
 unsigned scope_new_value(scope_t *scope);
@@ -90,6 +92,7 @@ node_t *node_constant(parser_t *parser, value_t value, uint32_t at);
 /* The node that reads `name` from the scope. */
 node_t *node_name(parser_t *parser, text_t name, uint32_t at, uint32_t size);
 /* A compiled regular expression, owned by the unit; NULL after reporting. */
+text_t parser_text(const parser_t *parser, const token_t *token);         /* as it is written */
 struct pattern *parser_pattern(parser_t *parser, const token_t *token);
 /* Checks what is known of a call, folds constants. */
 node_t *parse_call(parser_t *parser, const token_t *name);
