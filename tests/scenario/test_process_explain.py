@@ -49,7 +49,7 @@ EXPLAINED = """in:  reads temperature, site, device of each event
      keeps   state for each device
   6. rename a as average    (line 6, column 3)
      reads   a: made by 4. window (line 4, column 3)
-     makes   average: double or null
+     renames a as average
   7. to means    (line 6, column 25)
      names   the stream means from here on
 out: the stream means: device, window_start, window_end, average, n
@@ -132,7 +132,7 @@ def test_a_program_is_explained(tools, directory):
                                    "out: the stream process: the event's fields without c and a"]),
     ("keep a.b[0] as x, `odd name`, c !~ \"^x\\\\.\" as m", ["compute a.b[0]: any value", "reads   `odd name`: field of the event",
                                                          "compute c !~ \"^x\\\\.\": bool", "leaves  only x, `odd name`, m"]),
-    ("rename a as b | where b > 1", ["removes a", "reads   b: a field, named by 1. rename (line 1, column 1)"]),
+    ("rename a as b | where b > 1", ["renames a as b", "reads   b: a field, named by 1. rename (line 1, column 1)"]),
     ("flatten | where `a.b` > 1", ["leaves  a new record", "reads   `a.b`: field of the record that 1. flatten makes",
                                    "out: the stream process: the record's fields"]),
     ("split hot when t > 1, cold when t < 0", ["writes  to the stream hot, cold", "     the stream cold"]),
@@ -209,3 +209,17 @@ def test_the_man_page_shows_what_is_said(tools):
     assert tools.run("process", "--explain", re.search("'(.*)'", explained[0]).group(1)).out.decode() == explained[1] + "\n"
     done = tools.run("process", "--trace", re.findall("'(.*?)'", traced[0])[1], input=[{"@timestamp": "2026-01-02T03:00:00Z", "id": "a", "t": 31}])
     assert lines_of_trace(done) == traced[1].splitlines()
+
+
+def test_explain_says_what_is_renamed_and_what_tables_and_joins_keep(tools, directory):
+    (directory / "sites.csv").write_text("k,site\na,x\n")
+    text = tools.run("process", "--explain", "rename a as b, b as a | lookup \"sites.csv\" on k keep site | unset k", cwd=directory).out.decode()
+    assert "renames b as a, a as b\n" in text and "keeps   the table\n" in text and "removes k\n" in text
+    assert "keeps   the events of both streams" in tools.run("process", "--explain", "join other on k within 3s").out.decode()
+
+
+def test_a_program_in_a_file_may_begin_with_a_byte_order_mark(tools, directory):
+    (directory / "p.stream").write_bytes(b"\xef\xbb\xbfwhere n == 1\n")
+    assert tools.run("process", "-f", directory / "p.stream", input=ndjson([{"n": 1}, {"n": 2}])).events == [{"n": 1}]
+    (directory / "p.stream").write_bytes(b"\xef\xbb\xbfwher n == 1\n")
+    assert ":1:1: error" in tools.run("process", "--check", "-f", directory / "p.stream").err

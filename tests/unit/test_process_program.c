@@ -2,6 +2,8 @@
  * at their bounds, snapshots that do not fit, random events against a plain computation. */
 #include "process_harness.h"
 
+#include <malloc.h>
+
 #include "base/clock.h"
 #include "data/pack.h"
 
@@ -392,6 +394,23 @@ static void windows_add_up(void **state) {
     buf_fini(&input);
 }
 
+/* What is laid out for a program must not go with the square of its names. */
+static void as_many_names_as_may_be_take_little_memory(void **state) {
+    buf_t text = {0};
+    for (unsigned i = 0; i < 10000; i++)
+        buf_format(&text, "%sf%u = %u", i ? ", " : "set ", i, i);
+    outcome_t outcome;
+    struct mallinfo2 before = mallinfo2();
+    program_t *program = start(buf_text(&text), 1, &outcome);
+    struct mallinfo2 after = mallinfo2();
+    size_t taken = after.uordblks + after.hblkhd - before.uordblks - before.hblkhd;
+    assert_true(taken < 200u << 20); /* 3 GB when each name had room for all; sanitizers say 0 */
+    program_end(program);
+    program_free(program);
+    outcome_fini(&outcome);
+    buf_fini(&text);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_slowest_origin_decides),
@@ -408,6 +427,7 @@ int main(void) {
         cmocka_unit_test(snapshots_of_another_program_are_refused),
         cmocka_unit_test(snapshots_go_by_what_a_program_means),
         cmocka_unit_test(large_state_is_written_in_pieces),
+        cmocka_unit_test(as_many_names_as_may_be_take_little_memory),
         cmocka_unit_test(windows_add_up),
     };
     return cmocka_run_group_tests_name("process_program", tests, NULL, NULL);
