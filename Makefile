@@ -12,7 +12,7 @@ TOOLS = ingest process broadcast streamctl
 LAYERS = base data net run
 PACKAGES = libzmq libczmq msgpack jansson libcurl libxxhash libpcre2-8 libssl libcrypto
 PACKAGES_broadcast = sqlite3
-PACKAGES_ingest = libpq sqlite3 libmariadb zlib libnats
+PACKAGES_ingest = libpq sqlite3 libmariadb zlib libnats rdkafka
 PACKAGES_process = sqlite3
 PACKAGES_streamctl = libwebsockets
 
@@ -117,6 +117,8 @@ $(foreach t,$(TOOLS),$(eval $(call tool_unit_rule,$(t))))
 SCENARIO_TOOLS = $(patsubst tests/scenario/tools/%.c,$(BUILD)/tests/scenario/tools/%,$(wildcard tests/scenario/tools/*.c))
 $(BUILD)/tests/scenario/tools/%: $(BUILD)/tests/scenario/tools/%.o $(BUILD)/libstream.a
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+
+$(BUILD)/tests/scenario/tools/kafka_mock: LIBS += $(shell pkg-config --libs rdkafka)
 
 unit-build: $(UNIT_TESTS) $(SCENARIO_TOOLS)
 

@@ -81,7 +81,7 @@ def test_every_default_in_ingest_is_what_the_page_says(tools):
     for section in page.split(".Sh SOURCES")[1].split(".Ss ")[1:]:
         sections[section.split("\n")[0]] = section
     heading = {"file": "Files", "http": "Web", "generator": "Generators", "system": "This machine", "postgres": "PostgreSQL", "sqlite": "SQLite"}
-    heading |= {"mysql": "MySQL", "nats": "NATS", "mqtt": "MQTT", "redis": "Redis"}
+    heading |= {"mysql": "MySQL", "nats": "NATS", "mqtt": "MQTT", "redis": "Redis", "kafka": "Kafka"}
     heading |= {"tcp": "Connections", "udp": "Datagrams", "unix": "Local sockets", "webhook": "Webhooks", "syslog": "Syslog", "exec": "Commands"}
     heading |= {"forward": "Forward", "statsd": "Metrics of programs"}
     wrong = []

@@ -252,6 +252,7 @@ def test_every_ready_configuration_is_good(control, monkeypatch):
     monkeypatch.setenv("API_KEY", "secret")
     monkeypatch.setenv("NATS_URL", "nats+tls://nats.example.com/orders.>")
     monkeypatch.setenv("MQTT_URL", "mqtts://broker.example.com/plant/+/+/#")
+    monkeypatch.setenv("KAFKA_URL", "kafka://kafka1.example.com:9092,kafka2.example.com:9092/payments")
     monkeypatch.setenv("REDIS_URL", "rediss://redis.example.com/orders")
     for path in PIPELINES.glob("*.json"):
         assert ": ok:" in control.good("check", path)
