@@ -101,11 +101,15 @@ void format_bad(const decoder_t *decoder, decode_target_t *target, text_t record
     target->bad(target->argument, record, decoder->records, reason);
 }
 
+size_t format_shown(size_t size, uint64_t limit) {
+    size_t most = limit < BAD_SAMPLE ? (size_t) limit : BAD_SAMPLE;
+    return size <= limit || size < most ? size : most;
+}
+
 void format_bad_long(const decoder_t *decoder, decode_target_t *target, text_t record, uint64_t limit) {
     err_t err;
     err_set(&err, "longer than %llu bytes (--max-record)", (unsigned long long) limit);
-    if (record.size > BAD_SAMPLE)
-        record.size = BAD_SAMPLE;
+    record.size = format_shown(record.size, limit);
     format_bad(decoder, target, record, err.text);
 }
 

@@ -20,7 +20,11 @@ typedef struct line_state {
 size_t format_feed_lines(line_state_t *state, decoder_t *decoder, const char *data, size_t size, bool at_end,
                          decode_target_t *target, line_fn *handle);
 
-/* Reports a bad record, its first KiB at most when it is above the limit. */
+/* How much is shown of a bad record of this size: all of it up to the limit, else its first KiB at most. Formats tell of a bad record when they have
+ * either all of it or more than the limit, so that dead letters are the same however the bytes came in. */
+size_t format_shown(size_t size, uint64_t limit);
+
+/* Reports a bad record; of one above the limit what format_shown says. */
 void format_bad(const decoder_t *decoder, decode_target_t *target, text_t record, const char *reason);
 void format_bad_long(const decoder_t *decoder, decode_target_t *target, text_t record, uint64_t limit);
 

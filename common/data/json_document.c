@@ -67,15 +67,18 @@ static const char *go_on_skipping(skip_t *skip, const char *p, const char *end) 
     return p;
 }
 
-/* Reports the element at p and passes over it, or over what is there of it. */
-static const char *refuse(document_t *document, const char *p, const char *end, const char *reason, decode_target_t *target) {
+/* Reports the element at p and passes over it; NULL: its end is not here yet. Of one beyond the limit no more is looked at than shows that, so that
+ * what is told does not depend on how the bytes came in. */
+static const char *refuse(document_t *document, const char *p, const char *end, bool at_end, const char *reason, decode_target_t *target) {
+    skip_t skip;
+    size_t left = (size_t) (end - p);
+    begin_skip(&skip, *p);
+    const char *stop = go_on_skipping(&skip, skip.scalar ? p + 1 : p, left > document->limit ? p + document->limit + 1 : end);
+    if (skip.active && left <= document->limit && !at_end)
+        return NULL;
     document->decoder.records++;
-    begin_skip(&document->skip, *p);
-    const char *stop = go_on_skipping(&document->skip, document->skip.scalar ? p + 1 : p, end);
-    size_t size = (size_t) (stop - p);
-    if (size > document->limit || (document->skip.active && size > 1024))
-        size = 1024;
-    format_bad(&document->decoder, target, text_make(p, size), reason);
+    document->skip = skip;
+    format_bad(&document->decoder, target, text_make(p, format_shown((size_t) (stop - p), document->limit)), reason);
     return stop;
 }
 
@@ -166,7 +169,7 @@ static size_t feed(decoder_t *decoder, const char *data, size_t size, bool at_en
                 p++;
             } else {
                 decoder->records++;
-                format_bad(decoder, target, text_make(p, end - p > 64 ? 64 : (size_t) (end - p)), "expected ',' or ']' behind an element");
+                format_bad(decoder, target, text_make(p, 1), "expected ',' or ']' behind an element");
                 document->place = PLACE_ELEMENT;
             }
             continue;
@@ -182,23 +185,20 @@ static size_t feed(decoder_t *decoder, const char *data, size_t size, bool at_en
             continue;
         }
         bool inside = document->place != PLACE_TOP;
-        if (*p != '{') {
-            p = refuse(document, p, end, inside ? "expected an object" : "expected an object or an array of objects", target);
-        } else {
-            err_t err;
-            object_result_t result = read_object(document, &p, end, at_end, target, &err);
-            if (result == OBJECT_CUT)
-                break;
-            if (result == OBJECT_BAD)
-                p = refuse(document, p, end, err.text, target);
-            if (inside)
-                document->place = PLACE_NEXT;
-            if (result == OBJECT_STOP)
-                break;
-            continue;
-        }
+        object_result_t result = OBJECT_BAD;
+        err_t err;
+        if (*p == '{')
+            result = read_object(document, &p, end, at_end, target, &err);
+        else
+            err_set(&err, inside ? "expected an object" : "expected an object or an array of objects");
+        const char *stop = result == OBJECT_BAD ? refuse(document, p, end, at_end, err.text, target) : p;
+        if (result == OBJECT_CUT || !stop)
+            break;
+        p = stop;
         if (inside)
             document->place = PLACE_NEXT;
+        if (result == OBJECT_STOP)
+            break;
     }
     if (at_end && p == end && document->place != PLACE_TOP) {
         decoder->records++;

@@ -7,6 +7,7 @@
 typedef struct msgpack {
     decoder_t decoder;
     uint64_t limit;
+    pack_pass_t pass;         /* what is still to come of an element that is too long */
     bool lost;                /* after something malformed nobody knows where the next value begins */
     char *time_field;
 } msgpack_t;
@@ -49,37 +50,62 @@ static const char *read_event(const msgpack_t *msgpack, pack_cursor_t *cursor, b
     return NULL;
 }
 
+/* What cannot be an event, at the cursor: too long, too deep, malformed or cut short. False: more of it must be here before that is known. No more than the
+ * limit and a byte is looked at, so that what is told does not depend on how the bytes came in. */
+static bool refuse(msgpack_t *msgpack, pack_cursor_t *cursor, bool at_end, decode_target_t *target) {
+    const uint8_t *start = cursor->at;
+    size_t left = (size_t) (cursor->end - start);
+    bool long_one = left > msgpack->limit;
+    pack_cursor_t look = pack_cursor(start, long_one ? (size_t) msgpack->limit + 1 : left);
+    pack_pass_t pass = {1, 0};
+    int passed = pack_pass(&pass, &look);
+    if (passed == 0 && !long_one && !at_end)
+        return false;
+    size_t size = (size_t) (passed == 0 ? look.end - start : look.at - start) + (passed < 0);
+    const char *reason = passed < 0 ? "malformed msgpack: what follows cannot be read"
+                         : size > msgpack->limit ? "longer than --max-record" : passed ? "nested too deep" : "cut short";
+    msgpack->decoder.records++;
+    format_bad(&msgpack->decoder, target, text_make((const char *) start, format_shown(size, msgpack->limit)), reason);
+    msgpack->lost = passed < 0;
+    msgpack->pass = pass;
+    cursor->at = look.at;
+    return true;
+}
+
+/* Goes on with what is too long. False: it is not over. */
+static bool go_on_passing(msgpack_t *msgpack, pack_cursor_t *cursor, decode_target_t *target) {
+    int passed = pack_pass(&msgpack->pass, cursor);
+    msgpack->lost = passed < 0;
+    if (passed < 0)
+        format_bad(&msgpack->decoder, target, text_make((const char *) cursor->at, 1), "malformed msgpack: what follows cannot be read");
+    return passed == 1;
+}
+
 static size_t feed(decoder_t *decoder, const char *data, size_t size, bool at_end, decode_target_t *target) {
     msgpack_t *msgpack = (msgpack_t *) decoder;
     pack_cursor_t cursor = pack_cursor(data, size);
-    if (msgpack->lost)
-        return size;
-    while (cursor.at < cursor.end) {
+    while (cursor.at < cursor.end && !msgpack->lost) {
         const uint8_t *start = cursor.at;
         pack_cursor_t whole = cursor;
-        if (!pack_skip(&whole)) {
-            size_t left = (size_t) (cursor.end - cursor.at);
-            if (!at_end && left <= msgpack->limit)
+        if (msgpack->pass.elements || msgpack->pass.bytes) {
+            if (!go_on_passing(msgpack, &cursor, target))
                 break;
-            decoder->records++;
-            if (left > 1024)
-                left = 1024;
-            format_bad(decoder, target, text_make((const char *) start, left), at_end ? "cut short, or malformed msgpack"
-                       : "malformed msgpack, or longer than --max-record: what follows cannot be read");
-            msgpack->lost = true;
-            return size;
+            continue;
+        }
+        if (!pack_skip(&whole) || (uint64_t) (whole.at - start) > msgpack->limit) {
+            if (!refuse(msgpack, &cursor, at_end, target))
+                break;
+            continue;
         }
         decoder->records++;
         bool has_time;
         int64_t time;
         text_t record;
         pack_cursor_t element = {cursor.at, whole.at};
-        const char *reason = (uint64_t) (whole.at - start) > msgpack->limit
-                                 ? "longer than --max-record" : read_event(msgpack, &element, &has_time, &time, &record);
+        const char *reason = read_event(msgpack, &element, &has_time, &time, &record);
         cursor = whole;
         if (reason) {
-            size_t shown = (size_t) (whole.at - start);
-            format_bad(decoder, target, text_make((const char *) start, shown > 1024 ? 1024 : shown), reason);
+            format_bad(decoder, target, text_make((const char *) start, (size_t) (whole.at - start)), reason);
             continue;
         }
         frame_builder_t *builder = target->builder;
@@ -89,19 +115,25 @@ static size_t feed(decoder_t *decoder, const char *data, size_t size, bool at_en
         if (format_commit(target, has_time, time))
             break;
     }
-    return (size_t) (cursor.at - (const uint8_t *) data);
+    bool over = at_end && (msgpack->pass.elements || msgpack->pass.bytes); /* nothing more comes of it */
+    return msgpack->lost || over ? size : (size_t) (cursor.at - (const uint8_t *) data);
 }
 
 static void reset(decoder_t *decoder) {
-    ((msgpack_t *) decoder)->lost = false;
+    msgpack_t *msgpack = (msgpack_t *) decoder;
+    msgpack->lost = false;
+    msgpack->pass = (pack_pass_t){0};
 }
 
 static uint64_t state(const decoder_t *decoder) {
-    return ((const msgpack_t *) decoder)->lost;
+    const msgpack_t *msgpack = (const msgpack_t *) decoder;
+    return (uint64_t) msgpack->lost | msgpack->pass.elements << 1 | msgpack->pass.bytes << 32;
 }
 
 static void restore(decoder_t *decoder, uint64_t state) {
-    ((msgpack_t *) decoder)->lost = state & 1;
+    msgpack_t *msgpack = (msgpack_t *) decoder;
+    msgpack->lost = state & 1;
+    msgpack->pass = (pack_pass_t){.elements = state >> 1 & INT32_MAX, .bytes = state >> 32};
 }
 
 static void free_decoder(decoder_t *decoder) {

@@ -222,15 +222,16 @@ typedef struct shape {
 
 /* Reads the head of the element at the cursor, checked against the bytes that remain. Ext types are VALUE_TIME here;
  * read_ext tells which are. False: no complete head, content that does not fit, or the unused byte 0xc1. */
-static bool read_shape(const pack_cursor_t *cursor, shape_t *shape) {
+/* 1; 0: not all of the head is there; -1: it is none. */
+static inline int read_head(const pack_cursor_t *cursor, shape_t *shape) {
     const uint8_t *at = cursor->at;
     size_t room = (size_t) (cursor->end - at);
     if (room == 0)
-        return false;
+        return 0;
     uint8_t byte = at[0];
     *shape = (shape_t){.type = VALUE_INT, .head = 1};
     if (byte < 0x80 || byte >= 0xe0)
-        return true;
+        return 1;
     if (byte >= 0xa0 && byte < 0xc0) {
         shape->type = VALUE_STRING;
         shape->content = byte & 31;
@@ -247,7 +248,7 @@ static bool read_shape(const pack_cursor_t *cursor, shape_t *shape) {
         };
         unsigned size = length_bytes[byte - 0xc0];
         if (room < 1 + (size_t) size)
-            return false;
+            return 0;
         uint64_t length = size == 1 ? at[1] : size == 2 ? load16(at + 1) : size == 4 ? load32(at + 1) : 0;
         shape->head = 1 + size;
         switch (byte) {
@@ -255,7 +256,7 @@ static bool read_shape(const pack_cursor_t *cursor, shape_t *shape) {
             shape->type = VALUE_NULL;
             break;
         case 0xc1:
-            return false;
+            return -1;
         case 0xc2: case 0xc3:
             shape->type = VALUE_BOOL;
             break;
@@ -294,8 +295,14 @@ static bool read_shape(const pack_cursor_t *cursor, shape_t *shape) {
             shape->elements = 2 * length;
         }
     }
-    /* each element takes at least one byte */
-    return shape->content <= room - shape->head && shape->elements <= room - shape->head;
+    return 1;
+}
+
+static bool read_shape(const pack_cursor_t *cursor, shape_t *shape) {
+    if (read_head(cursor, shape) != 1)
+        return false;
+    size_t room = (size_t) (cursor->end - cursor->at) - shape->head;
+    return shape->content <= room && shape->elements <= room; /* each element takes at least one byte */
 }
 
 static bool skip_within(pack_cursor_t *cursor, unsigned levels) {
@@ -326,6 +333,28 @@ static bool skip_within(pack_cursor_t *cursor, unsigned levels) {
 
 bool pack_skip(pack_cursor_t *cursor) {
     return skip_within(cursor, PACK_DEPTH);
+}
+
+int pack_pass(pack_pass_t *pass, pack_cursor_t *cursor) {
+    while (pass->elements || pass->bytes) {
+        uint64_t room = (uint64_t) (cursor->end - cursor->at), some = pass->bytes < room ? pass->bytes : room;
+        cursor->at += some;
+        pass->bytes -= some;
+        if (pass->bytes)
+            return 0;
+        if (!pass->elements)
+            break;
+        shape_t shape;
+        int head = read_head(cursor, &shape);
+        if (head == 1 && (pass->elements + shape.elements > INT32_MAX || shape.content > UINT32_MAX))
+            head = -1;
+        if (head != 1)
+            return head;
+        cursor->at += shape.head;
+        pass->elements += shape.elements - 1;
+        pass->bytes = shape.content;
+    }
+    return 1;
 }
 
 bool pack_within(pack_cursor_t cursor, unsigned levels) {

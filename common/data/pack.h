@@ -47,6 +47,13 @@ bool pack_read_uint(pack_cursor_t *cursor, uint64_t *value);
 bool pack_read_binary(pack_cursor_t *cursor, text_t *bytes);
 bool pack_skip(pack_cursor_t *cursor);                                /* one whole element, nested ones included */
 
+/* An element of any size that is passed over as its bytes come: begins with {1, 0}. pack_pass goes as far as the data does, but for the first bytes of a
+ * head that is not all there. Returns 1: it was passed; 0: there is more of it; -1: it is malformed, and the cursor is at the byte that shows it. */
+typedef struct pack_pass {
+    uint64_t elements, bytes;     /* still to come; below 2^31 and 2^32 */
+} pack_pass_t;
+int pack_pass(pack_pass_t *pass, pack_cursor_t *cursor);
+
 /* Whether the element in front is whole and has at most so many levels of arrays and maps, PACK_DEPTH at most. */
 bool pack_within(pack_cursor_t cursor, unsigned levels);
 

@@ -42,7 +42,9 @@ static bool fuzz_committed(void *argument) {
 
 static void fuzz_bad(void *argument, text_t record, uint64_t number, const char *reason) {
     fuzz_decode_t *decode = argument;
-    buf_format(&decode->out, "bad %llu: %s\n", (unsigned long long) number, reason);
+    buf_format(&decode->out, "bad %llu: %s: ", (unsigned long long) number, reason);
+    text_put_json(&decode->out, record);
+    buf_put_byte(&decode->out, '\n');
 }
 
 /* The text that all events and errors give; the caller's. */
@@ -71,7 +73,7 @@ static char *fuzz_decode(const char *format, const format_settings_t *settings, 
     return (char *) buf_take(&decode.out);
 }
 
-static void fuzz_decode_pieces(const char *format, const format_settings_t *settings, const uint8_t *data, size_t size, size_t piece) {
+static inline void fuzz_decode_pieces(const char *format, const format_settings_t *settings, const uint8_t *data, size_t size, size_t piece) {
     if (size > 4096) /* byte by byte that takes its square */
         size = 4096;
     format_settings_t defaults = {0};

@@ -137,7 +137,7 @@ static void test_msgpack(void **state) {
     harness_defaults(&settings);
     harness_check_settings("msgpack", &settings, (const char *) text.data, text.size,
                            "{\"a\":1}\n{\"@timestamp\":\"1970-01-01T00:00:05Z\",\"a\":2}\nbad 3: expected a map, or an array [time, map]\n"
-                           "bad 4: expected a map, or an array [time, map]\nbad 5: a key of the map is no string\nbad 6: cut short, or malformed msgpack\n");
+                           "bad 4: expected a map, or an array [time, map]\nbad 5: a key of the map is no string\nbad 6: malformed msgpack: what follows cannot be read\n");
     option_fini(format_options, &settings);
     buf_fini(&text);
 }
