@@ -160,7 +160,7 @@ static void take_head(http_exchange_t *exchange, const char *data, size_t size) 
 
 static size_t read_head(http_exchange_t *exchange, const char *data, size_t size) {
     size_t skip = 0;
-    while (size - skip >= 2 && skip < 8 && memcmp(data + skip, "\r\n", 2) == 0) /* some send one too many behind a body */
+    while (size - skip >= 2 && memcmp(data + skip, "\r\n", 2) == 0) /* some send one too many behind a body */
         skip += 2;
     data += skip;
     size -= skip;
@@ -195,7 +195,7 @@ static size_t read_body(http_exchange_t *exchange, const char *data, size_t size
 /* The lines between chunks, and those behind the last. */
 static size_t read_line(http_exchange_t *exchange, const char *data, size_t size) {
     const char *end = memmem(data, size, "\r\n", 2);
-    size_t length = end ? (size_t) (end - data) : size;
+    size_t length = end ? (size_t) (end - data) : size - (size && data[size - 1] == '\r');
     uint64_t chunk;
     if (length > CHUNK_LINE_MAX && exchange->phase != PHASE_TRAILER) {
         refuse(exchange, 400, "a chunk is malformed");

@@ -164,9 +164,10 @@ static int take_whole(redis_t *self, const redis_request_t *request) {
     int end = redis_scan(&self->scan, data, feed_size(&self->feed));
     if (end < 0)
         return protocol_error(self);
-    if (!end) {
-        if (feed_size(&self->feed) <= REDIS_PIECE_MAX)
-            return 0;
+    bool is_large = (end ? self->scan.at : feed_size(&self->feed)) > REDIS_PIECE_MAX;
+    if (!end && !is_large)
+        return 0;
+    if (is_large) {
         self->setup.too_large(self->setup.argument, self->depth, text_make(data, 1024));
         self->passing = true;
         return self->dead ? -1 : 1;

@@ -11,8 +11,10 @@
 /* The line behind the type's byte; its bytes with both ends, 0: not whole, -1: none. */
 static ssize_t read_line(text_t *line, const char *data, size_t size) {
     const char *end = memchr(data + 1, '\r', size < HEAD_MAX ? size - 1 : HEAD_MAX);
-    if (!end || end + 1 == data + size)
+    if (!end)
         return size > HEAD_MAX ? -1 : 0;
+    if (end + 1 == data + size)
+        return 0;
     if (end[1] != '\n')
         return -1;
     *line = text_make(data + 1, (size_t) (end - data - 1));

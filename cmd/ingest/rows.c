@@ -22,6 +22,7 @@
 #define BATCH_SIZE (128u * 1024)
 #define ROW_MAX (FRAME_MAX_DEFAULT - 64 * 1024)
 #define SEEN_MAX 1000                  /* rows with one cursor value that a position tells apart */
+#define LOOKS_AFTER_CHANGE 3
 #define WAKE_DELAY (5 * NS_PER_MS)     /* changes of a file come in swarms */
 #define FORGET_INTERVAL (500 * NS_PER_MS)
 
@@ -45,6 +46,7 @@ typedef struct rows_source {
     rows_setup_t rows;
     loop_watch_t *watch, *inotify_watch, *timer;
     int event, inotify;
+    unsigned looks;                    /* still to come for the last change of the file */
     backoff_t backoff;
     int64_t asked;
     bool paused, reading, wake;
@@ -258,6 +260,17 @@ static void begin_again(rows_source_t *self) {
     buf_clear(&self->group);
 }
 
+/* A change shows in the file before it counts: SQLite writes its log, syncs it, and only then the index, which is memory and gives no sign. So there are some
+ * more looks, later and later, behind the one that found what was there at once. */
+static int64_t next_look(rows_source_t *self) {
+    static const int64_t later[LOOKS_AFTER_CHANGE] = {100 * NS_PER_MS, NS_PER_S, 10 * NS_PER_S};
+    int64_t left = self->asked + self->rows.interval - clock_monotonic();
+    if (self->looks == 0)
+        return left;
+    int64_t look = later[LOOKS_AFTER_CHANGE - self->looks--];
+    return look < left ? look : left;
+}
+
 static void answer_ended(rows_source_t *self, bool failed, bool hopeless, const char *reason) {
     source_host_t *host = self->setup.host;
     self->reading = false;
@@ -286,7 +299,7 @@ static void answer_ended(rows_source_t *self, bool failed, bool hopeless, const 
     if (self->rows.once || self->rows.ends)
         source_ended(host);
     else
-        ask_in(self, self->wake ? WAKE_DELAY : self->asked + self->rows.interval - clock_monotonic());
+        ask_in(self, self->wake ? WAKE_DELAY : next_look(self));
 }
 
 /* Keeps account of the cursor. False: this row was passed on before. */
@@ -400,6 +413,7 @@ static void on_changed(void *argument, uint32_t events) {
     if (!ours || self->wake)
         return;
     self->wake = true;
+    self->looks = LOOKS_AFTER_CHANGE;
     if (!self->reading && !self->backoff.failures)
         ask_in(self, WAKE_DELAY);
 }

@@ -15,6 +15,7 @@
 #define PORT 514
 #define PORT_TLS 6514
 #define SIZE_DIGITS 9
+#define SHOWN_MAX 1024
 
 typedef enum transport { TRANSPORT_BOTH, TRANSPORT_UDP, TRANSPORT_TCP, TRANSPORT_TLS } transport_t;
 
@@ -119,7 +120,7 @@ static void too_long(const syslog_peer_t *peer, text_t message, uint64_t limit) 
     char reason[64], place[ADDRESS_TEXT + 40];
     snprintf(reason, sizeof reason, "longer than %llu bytes (--max-record)", (unsigned long long) limit);
     snprintf(place, sizeof place, "%s:%llu", connection_place(peer->connection), (unsigned long long) peer->count);
-    source_bad(peer->self->setup.host, text_make(message.data, message.size < 1024 ? message.size : 1024), place, reason);
+    source_bad(peer->self->setup.host, message, place, reason);
 }
 
 /* ---- connections ---- */
@@ -139,6 +140,11 @@ static uint64_t read_size(const char *data, size_t size, size_t *used) {
     return number;
 }
 
+/* How much goes to the dead letters of a message above the limit, however it came in. */
+static size_t shown_of_long(uint64_t limit) {
+    return limit < SHOWN_MAX ? (size_t) limit : SHOWN_MAX;
+}
+
 /* One message, or a part of one that is too long. 0: not all of it is here. */
 static size_t take_one(syslog_peer_t *peer, const char *data, size_t size, bool at_end) {
     uint64_t limit = peer->self->setup.format_settings->record_limit;
@@ -155,8 +161,11 @@ static size_t take_one(syslog_peer_t *peer, const char *data, size_t size, bool 
         return 0;
     if (counted) {
         if (counted > limit) {
+            size_t shown = head + shown_of_long(limit);
+            if (size < shown && !at_end)
+                return 0;
             peer->count++;
-            too_long(peer, text_make(data, size), limit);
+            too_long(peer, text_make(data, size < shown ? size : shown), limit);
             peer->skip = counted + head;
             return take_one(peer, data, size, at_end);
         }
@@ -171,7 +180,7 @@ static size_t take_one(syslog_peer_t *peer, const char *data, size_t size, bool 
     size_t length = feed ? (size_t) (feed - data) : size;
     if (length > limit) {
         peer->count++;
-        too_long(peer, text_make(data, length), limit);
+        too_long(peer, text_make(data, shown_of_long(limit)), limit);
         peer->skip = UINT64_MAX;
         return take_one(peer, data, size, at_end);
     }

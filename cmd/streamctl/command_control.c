@@ -1,8 +1,10 @@
 /* start, stop and restart of what runs already; and of whole instances. */
 #include <math.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <unistd.h>
 
 #include "base/memory.h"
@@ -11,6 +13,8 @@
 #include "command.h"
 #include "instance.h"
 #include "rundir.h"
+
+#define LAST_STEPS 10000               /* ms for what a supervisor does when its stages have gone */
 
 /* Says the reply's failure, if it is one. */
 static int result_of(const json_t *reply, const err_t *err) {
@@ -60,14 +64,20 @@ int command_start(int argc, char **argv) {
     return start_background(target_config(&target), reset, yes);
 }
 
-/* The whole instance; the exit status. */
+/* The whole instance; the exit status. Its lock is given back before its process has quite gone: whoever looks for that afterwards shall find nothing. */
 static int shut_down(const char *run_dir) {
     err_t err = {{0}};
+    pid_t supervisor = rundir_holder(run_dir);
+    int process = supervisor ? pidfd_open(supervisor, 0) : -1;
     json_t *reply = client_ask(run_dir, json_pack("{s:s}", "command", "shutdown"), true, &err);
     int status = result_of(reply, &err);
     json_decref(reply);
-    for (int tries = 0; status == 0 && tries < 500 && rundir_holder(run_dir); tries++) /* its last steps */
+    for (int tries = 0; status == 0 && tries < LAST_STEPS / 10 && rundir_holder(run_dir); tries++)
         usleep(10000);
+    if (process >= 0) {
+        poll(&(struct pollfd){.fd = process, .events = POLLIN}, 1, status == 0 ? LAST_STEPS : 0);
+        close(process);
+    }
     return status;
 }
 

@@ -197,6 +197,8 @@ static void handle_lines(client_t *client) {
         if (!end)
             break;
         size_t size = (size_t) (end - start);
+        if (size > LINE_MAX_BYTES)
+            break;
         if (size > 0)
             handle(client, start, size);
         buf_consume(&client->in, size + 1);

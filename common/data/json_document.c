@@ -113,8 +113,11 @@ static object_result_t try_object(document_t *document, text_t text, const char 
 static object_result_t read_object(document_t *document, const char **at, const char *end, bool at_end, decode_target_t *target, err_t *err) {
     const char *p = *at, *stop;
     size_t left = (size_t) (end - p);
+    size_t most = left > document->limit ? (size_t) document->limit + 1 : left; /* no more is looked at than shows that it is too long */
     for (size_t window = WINDOW; left > JSON_SLACK; window *= 8) {
-        size_t size = window < left - JSON_SLACK ? window : left - JSON_SLACK;
+        size_t size = left - JSON_SLACK < most ? left - JSON_SLACK : most;
+        if (window < size)
+            size = window;
         object_result_t result = try_object(document, text_make(p, size), &stop, target, err);
         if (result != OBJECT_CUT) {
             *at = result == OBJECT_BAD ? p : stop;
@@ -125,13 +128,11 @@ static object_result_t read_object(document_t *document, const char **at, const 
         if (size < window)
             break;
     }
-    if (left > document->limit + 1)
-        left = document->limit + 1;
     buf_clear(&document->copy);
-    char *copy = (char *) buf_reserve(&document->copy, left + JSON_SLACK);
-    memcpy(copy, p, left);
-    memset(copy + left, 0, JSON_SLACK);
-    object_result_t result = try_object(document, text_make(copy, left), &stop, target, err);
+    char *copy = (char *) buf_reserve(&document->copy, most + JSON_SLACK);
+    memcpy(copy, p, most);
+    memset(copy + most, 0, JSON_SLACK);
+    object_result_t result = try_object(document, text_make(copy, most), &stop, target, err);
     if (result == OBJECT_READ || result == OBJECT_STOP)
         *at = p + (stop - copy);
     if (result != OBJECT_CUT)

@@ -33,24 +33,29 @@ def tool_path(name):
     return str(BIN / name) if name in ("ingest", "process", "broadcast", "streamctl") else str(name)
 
 
-def free_port():
-    """A tcp port on 127.0.0.1 such that it and the next one (acknowledgements) are free now. Below the range that the
-    kernel hands out for outgoing connections, so that it stays free."""
-    start = 10000 + (os.getpid() * 37 + free_port.count * 2) % 20000
+def free_port(count=2):
+    """A tcp port on 127.0.0.1 such that it and those behind it, so many in all (the next one is for acknowledgements), are free now. Below the range that
+    the kernel hands out for outgoing connections, so that they stay free, and not given out by other tests that run now: for each of them this process
+    holds a name, which goes when it ends."""
+    start = (os.getpid() * 37 + free_port.count * 2) % 20000
     for attempt in range(5000):
-        port = 10000 + (start - 10000 + attempt * 2) % 20000
-        with socket.socket() as first, socket.socket() as second:
+        port = 10000 + (start + attempt * 2) % (20000 - count)
+        with contextlib.ExitStack() as taken:
             try:
-                first.bind(("127.0.0.1", port))
-                second.bind(("127.0.0.1", port + 1))
+                names = [taken.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(count)]
+                for i, name in enumerate(names):
+                    name.bind(f"\0stream-test-port-{port + i}")
+                for i in range(count):
+                    taken.enter_context(socket.socket()).bind(("127.0.0.1", port + i))
             except OSError:
                 continue
+            free_port.held += [name.dup() for name in names]
             free_port.count += attempt + 1
             return port
     raise RuntimeError("no free port found")
 
 
-free_port.count = 0
+free_port.count, free_port.held = 0, []
 
 
 def wait_for(condition, what="the condition", seconds=15):
@@ -70,7 +75,10 @@ def wait_for(condition, what="the condition", seconds=15):
 def whole(data):
     """The complete lines of what somebody is still writing (bytes or a Path; no file yet: nothing): its last line may be there in part."""
     if isinstance(data, Path):
-        data = data.read_bytes() if data.exists() else b""
+        try:
+            data = data.read_bytes()
+        except FileNotFoundError:
+            data = b""
     return data[:data.rfind(b"\n") + 1]
 
 

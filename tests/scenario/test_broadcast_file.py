@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from support import lines_of, ndjson, sensor_lines, wait_for
+from support import lines_of, ndjson, sensor_lines, wait_for, whole
 
 
 def seqs(path):
@@ -96,7 +96,7 @@ def test_rotation_by_age(tools, directory):
     while not old.exists():            # events go on until the file is old enough; each is kept
         broadcast.write(ndjson(sensor_lines(1, first=count)))
         count += 1
-        wait_for(lambda: sum(p.read_bytes().count(b"\n") for p in directory.glob("out.ndjson*")) == count, "the next event")
+        wait_for(lambda: sum(whole(p).count(b"\n") for p in directory.glob("out.ndjson*")) == count, "the next event")
     broadcast.close()
     assert broadcast.wait() == 0
     assert seqs(old) + seqs(path) == list(range(count))

@@ -153,7 +153,7 @@ def test_a_server_that_is_away_or_silent(tools, serve):
     broadcast.kill()
     stop = threading.Event()
     server = serve(lambda number, key, body: stop.wait(20) and "drop" if number == 1 else 200)
-    done = tools.run("broadcast", server.url, "--timeout", "300ms", input=sensor_lines(5))
+    done = tools.run("broadcast", server.url, "--timeout", "1s", input=sensor_lines(5))
     stop.set()
     assert done.status == 0, done.err
     assert server.seqs() == list(range(5))

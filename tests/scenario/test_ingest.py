@@ -261,7 +261,7 @@ def test_a_sample_leaves_the_state_the_dead_letters_and_the_metrics_of_a_run_alo
 
 
 def test_sample_of_a_source_that_gives_too_little_fails_with_what_came(tools):
-    tool = tools.start("ingest", "-", "--sample", "3", "--sample-wait", "300ms", pipe=True)
+    tool = tools.start("ingest", "-", "--sample", "3", "--sample-wait", "2s", pipe=True)
     tool.write('{"n":1}\n')
     assert tool.wait() == 1
     assert tool.events == [{"n": 1}]
@@ -273,7 +273,7 @@ def test_sample_of_a_source_that_gives_too_little_fails_with_what_came(tools):
 def test_source_that_falls_silent_is_reported_when_events_are_expected(tools, directory):
     tool = tools.start("ingest", "-", "--expect", "100ms", "--metrics", "m", pipe=True)
     tool.wait_err("no event has arrived")
-    support.wait_for(lambda: b"no event has arrived" in (directory / "m").read_bytes(), "the reason in the metrics")
+    support.wait_for(lambda: (directory / "m").exists() and b"no event has arrived" in (directory / "m").read_bytes(), "the reason in the metrics")
     tool.write('{"n":1}\n')
     tool.wait_events(1)
     tool.close()

@@ -202,7 +202,7 @@ def test_followed_files_are_exact_over_kills_and_rotations(tools, directory, way
     runs.start_ready().kill()           # what comes after that is read, also what has been rotated away when its name is first seen
     for writer in writers:
         writer.start()
-    while any(writer.is_alive() for writer in writers):
+    while any(writer.is_alive() for writer in writers) or runs.kills < 3:
         runs.kill_after(0.05, 0.4)
         time.sleep(runs.rng.uniform(0, 0.3))
     for writer in writers:
@@ -217,7 +217,7 @@ def test_followed_files_are_exact_over_kills_and_rotations(tools, directory, way
     for f in range(files):
         own = [n for n in numbers if f * each <= n < (f + 1) * each]
         assert own == sorted(own), f"app{f:02} in its order"
-    assert runs.kills >= 3 and sum(writer.rotations for writer in writers) >= 5
+    assert sum(writer.rotations for writer in writers) >= 5
     assert tool.terminate() == 0
 
 

@@ -212,7 +212,7 @@ def test_slow_server_is_given_up_after_the_timeout(tools):
         return as_json({"n": 0})
     # On a slow machine a quick answer may come too late as well, so there are several.
     with Server(each_time(slow, as_json({"n": 1}))) as server:
-        tool = tools.start("ingest", server.url(), *QUICK, "--timeout", "100ms")
+        tool = tools.start("ingest", server.url(), *QUICK, "--timeout", "500ms")
         tool.wait_events(1)
         release.set()
         assert tool.terminate() == 0

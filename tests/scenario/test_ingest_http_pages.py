@@ -121,7 +121,7 @@ def test_all_pages_are_taken_in_order(tools, way, count):
 def test_pages_are_exact_over_kills(tools, directory, way):
     with Server(Pages(way, 20000, 1000)) as server:
         options = tuple("1000" if option == "100" else option for option in WAYS[way])
-        runs = Runs(tools, directory, server.url("/events"), "--once", *options, "--batch-size", "30", "--page-pause", "10ms")
+        runs = Runs(tools, directory, server.url("/events"), "--once", *options, "--batch-size", "30", "--page-pause", "30ms")
         for _ in range(6):
             if runs.kill_after(0.05, 0.15):
                 break

@@ -105,8 +105,9 @@ def test_events_leave_while_the_answer_goes_on(tools):
         request.server.done.wait(60)
     with Server(answer) as server:
         server.server.done = threading.Event()
-        tool = tools.start("ingest", server.url(), "--stream", "--timeout", "10ms")
+        tool = tools.start("ingest", server.url(), "--stream", "--timeout", "1s")
         tool.wait_events(1)
+        time.sleep(1.2)                 # longer than an answer that is none of these may take
         more.set()
         tool.wait_events(2)
         assert tool.terminate() == 0
@@ -187,7 +188,7 @@ def test_silent_server_is_left_after_the_stall_time(tools):
         send(request, 'id: %d\ndata: {"n":%d}\n\n' % (len(server.requests), len(server.requests)))
         release.wait(60)
     with Server(answer) as server:
-        tool = tools.start("ingest", server.url(), "--stream", "--stall", "100ms", *QUICK)
+        tool = tools.start("ingest", server.url(), "--stream", "--stall", "1s", *QUICK)
         tool.wait_events(2)
         tool.wait_err("--stall")
         assert server.requests[1][1]["Last-Event-ID"] == "1"

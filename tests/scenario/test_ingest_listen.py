@@ -110,7 +110,7 @@ def test_more_connections_than_allowed_wait_for_their_turn(tools):
 
 
 def test_an_idle_connection_is_closed_when_asked_for(tools):
-    tool = tools.start("ingest", LOCAL, "--idle", "100ms")
+    tool = tools.start("ingest", LOCAL, "--idle", "1s")
     with connect(tool) as peer:
         peer.sendall(lines(0, 1))
         assert peer.recv(1) == b""

@@ -178,7 +178,7 @@ def test_nothing_is_lost_over_kills_and_with_qos_2_nothing_comes_twice(tools, sh
     runs = Runs(tools, directory, shared, topic, "--qos", str(qos), "--protocol", protocol, "--batch-size", "7", "--sync-interval", "5ms")
     tool = runs.first()
     thread, kills = publishing(shared, topic, count, qos, 0.02), 0
-    while thread.is_alive() or not kills:
+    while thread.is_alive() or kills < 3:
         time.sleep(rng.uniform(0.02, 0.25))
         tool.kill()
         kills += 1
@@ -190,7 +190,6 @@ def test_nothing_is_lost_over_kills_and_with_qos_2_nothing_comes_twice(tools, sh
     found = numbers()[:-1]
     assert list(dict.fromkeys(found)) == list(range(count))
     assert qos == 1 or len(found) == count
-    assert kills >= 3
 
 
 @pytest.mark.parametrize("qos", [1, 2])
@@ -413,9 +412,9 @@ def test_a_silent_server_is_left(tools):
 
 
 def test_a_connection_without_messages_is_kept_alive(tools, shared):
-    tool = subscribed(shared, tools, shared.url("quiet"), "--keepalive", "1s")
+    tool = subscribed(shared, tools, shared.url("quiet"), "--keepalive", "2s")
     before = shared.count("Sending PINGRESP")
-    support.wait_for(lambda: shared.count("Sending PINGRESP") >= before + 4, "answers to pings")
+    support.wait_for(lambda: shared.count("Sending PINGRESP") >= before + 3, "answers to pings")
     shared.publish(("quiet", "1"))
     assert tool.wait_events(1) == [{"value": 1}] and "trying again" not in tool.err
 

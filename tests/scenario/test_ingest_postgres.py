@@ -162,10 +162,11 @@ def test_values_stored_apart_and_unchanged_are_named_or_taken_from_the_old_row(t
 
 
 class Writer(threading.Thread):
-    """Transactions of all kinds. v of a row counts its versions from 1, and id is never used twice, so that every change can be told apart."""
+    """Transactions of all kinds, for so many seconds and at least a few, or until `over` is set. v of a row counts its versions from 1, and id is never used twice, so that every change can be told apart."""
 
     def __init__(self, server, database, seconds, tables=("a", "b", "c"), seed=1):
-        super().__init__()
+        super().__init__(daemon=True)
+        self.over = threading.Event()
         self.server, self.database, self.seconds, self.tables, self.rng = server, database, seconds, tables, random.Random(seed)
         self.commits, self.failures = 0, 0
 
@@ -177,11 +178,12 @@ class Writer(threading.Thread):
                            f"DELETE FROM {table} WHERE id IN {key}"])
 
     def run(self):
-        end = time.monotonic() + self.seconds
-        while time.monotonic() < end:
+        end = time.monotonic() + self.seconds if self.seconds else float("inf")
+        going = lambda: not self.over.is_set() and (time.monotonic() < end or self.commits <= 10)
+        while going():
             try:
                 session = Session(self.server, self.database)
-                while time.monotonic() < end:
+                while going():
                     session.do("BEGIN; " + "; ".join(self.statement() for _ in range(self.rng.randrange(1, 8))) +
                                self.rng.choice(["; COMMIT", "; COMMIT", "; ROLLBACK"]))
                     self.commits += 1
@@ -263,7 +265,7 @@ def test_a_server_that_crashes_repeats_nothing_and_loses_nothing(tools, director
     make_tables(server, "postgres", 200)
     runs = Runs(tools, directory, server.url())
     tool = runs.start()
-    writer = CWriter(server, "postgres", 5)
+    writer = CWriter(server, "postgres", None)
     writer.start()
     for _ in range(3):
         before = len(runs.events)
@@ -271,6 +273,7 @@ def test_a_server_that_crashes_repeats_nothing_and_loses_nothing(tools, director
         server.stop("immediate")
         tool.wait_err("trying again")
         server.start()
+    writer.over.set()
     writer.join()
     assert writer.failures >= 3
     settle(runs, server, "postgres", tool)
@@ -288,7 +291,7 @@ def test_a_server_that_is_down_at_start_is_waited_for(tools, directory, own):
 
 
 def test_a_connection_that_is_paused_longer_than_the_servers_patience_lives(tools, directory, own):
-    server = own(wal_sender_timeout="1500ms")
+    server = own(wal_sender_timeout="4s")
     server.ask("CREATE TABLE t (id int PRIMARY KEY, text text)")
     runs = Runs(tools, directory, server.url(), "--spool-limit", "1MiB", "--window", "64KiB")
     tool = runs.start()
@@ -296,7 +299,7 @@ def test_a_connection_that_is_paused_longer_than_the_servers_patience_lives(tool
     runs.receiver.signal(signal.SIGSTOP)
     server.ask("INSERT INTO t SELECT i, repeat('x', 200) FROM generate_series(1, 20000) i")
     pid = support.wait_for(lambda: server.ask("SELECT active_pid FROM pg_replication_slots WHERE active"))
-    server.ask("SELECT pg_sleep(3)")
+    server.ask("SELECT pg_sleep(7)")
     assert server.ask("SELECT active_pid FROM pg_replication_slots WHERE active") == pid
     runs.receiver.signal(signal.SIGCONT)
     runs.wait(lambda events: len(events) >= 20000, tool)

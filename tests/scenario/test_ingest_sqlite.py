@@ -1,5 +1,6 @@
 """Source sqlite: queries with a cursor, and changes noted by triggers."""
 
+import os
 import random
 import signal
 import sqlite3
@@ -36,6 +37,26 @@ def test_poll_gives_each_row_once_with_its_types(tools, base):
     assert [event["v"] for event in ingest.wait_events(5)] == [None, 9223372036854775807, 0.1, "é", "AP8="]
     base.execute("INSERT INTO t (v) VALUES ('seen at once, as the file has changed')")
     assert ingest.wait_events(6)[5]["id"] == 6
+    assert ingest.terminate() == 0
+
+
+def test_a_change_that_counts_only_after_its_sign_is_found(tools, directory):
+    """SQLite in WAL mode writes first, and says so in memory a while later. Here: a sign without a change, and a change by another name of the file, which
+    gives none."""
+    (directory / "elsewhere").mkdir()
+    base = sqlite3.connect(directory / "base.db", isolation_level=None, timeout=30)
+    base.execute("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+    base.execute("INSERT INTO t VALUES (1)")
+    base.close()
+    os.link(directory / "base.db", directory / "elsewhere/base.db")
+    ingest = tools.start("ingest", "sqlite:base.db", *POLL, "--interval", "1h")
+    ingest.wait_events(1)
+    os.truncate(directory / "base.db", (directory / "base.db").stat().st_size)
+    time.sleep(0.05)                                    # so that the first look most likely finds nothing
+    other = sqlite3.connect(directory / "elsewhere/base.db", isolation_level=None, timeout=30)
+    other.execute("INSERT INTO t VALUES (2)")
+    other.close()
+    assert [event["id"] for event in ingest.wait_events(2)] == [1, 2]
     assert ingest.terminate() == 0
 
 

@@ -242,7 +242,7 @@ def test_followed_file_is_exact_over_kills_and_rotations(tools, directory, ways,
     writer = Writer(directory / "app.ndjson", COUNT, ways, seed)
     runs.start_ready().kill()           # what was rotated before the first start is not read
     writer.start()
-    while writer.is_alive():
+    while writer.is_alive() or runs.kills < 4:
         runs.kill_after(0.02, 0.3)
         time.sleep(runs.rng.uniform(0, 0.3))
     writer.join()
@@ -252,7 +252,7 @@ def test_followed_file_is_exact_over_kills_and_rotations(tools, directory, ways,
     except AssertionError:
         pass
     check(runs.numbers(), list(range(COUNT)))
-    assert runs.kills >= 4 and writer.rotations >= 5
+    assert writer.rotations >= 5
     assert tool.terminate() == 0
 
 

@@ -88,14 +88,16 @@ def test_latin_1_from_old_devices_does_not_stop_a_message(tools):
     assert tool.wait_events(1)[0]["message"] == "gr??e  x"
 
 
-def test_messages_that_are_too_long_are_told_and_passed_over(tools, directory):
+@pytest.mark.parametrize("pieces", (None, 7))
+def test_messages_that_are_too_long_are_told_and_passed_over(tools, directory, pieces):
     tool, port = start(tools, "tcp", "--max-record", "500", "--dead-letter", "dead")
-    send(port, b"<34>" + b"x" * 300000 + b"\n" + OLD + b"\n" + b"200000 <34>" + b"y\n" * 99998 + b"%d %s" % (len(NEW), NEW))
+    send(port, b"<34>" + b"x" * 30000 + b"\n" + OLD + b"\n" + b"20000 <34>" + b"y\n" * 9998 + b"%d %s" % (len(NEW), NEW), pieces)
     events = [plain(event) for event in tool.wait_events(2)]
     assert is_old(events[0]) and events[1] == NEW_FIELDS
     assert tool.terminate() == 0
     letters = support.lines_of(directory / "dead")
     assert [re.sub(r":\d+:", ":PORT:", letter["place"]) for letter in letters] == ["tcp 127.0.0.1:PORT:1", "tcp 127.0.0.1:PORT:3"]
+    assert [letter["text"] for letter in letters] == ["<34>" + "x" * 496, "20000 <34>" + "y\n" * 248]
 
 
 @pytest.mark.skipif(not shutil.which("logger"), reason="logger(1) is not there")

@@ -1,5 +1,6 @@
 """ingest http-listen: webhooks, good ones and all kinds of bad ones; answers that wait for the disk; outputs that take nothing."""
 
+import contextlib
 import http.client
 import json
 import signal
@@ -116,6 +117,25 @@ def test_what_is_wrong_is_told_by_the_status(tools):
     assert client.post({"n": 1}, path="/hook?from=me", **right)[0] == 202
     assert numbers(tool.wait_events(1)) == [1]
     assert "geheim" not in tool.err
+    assert tool.terminate() == 0
+
+
+def test_what_is_allowed_does_not_depend_on_how_it_comes_in(tools):
+    tool = tools.start("ingest", LOCAL)
+    begin = b"POST /hook HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    chunked = begin + b"Transfer-Encoding: chunked\r\n\r\n"
+    cases = [(b"\r\n" * 40 + begin + b"Content-Length: 7\r\n\r\n{\"n\":1}", 202),
+             (chunked + b"7;" + b"x" * 254 + b"\r\n{\"n\":2}\r\n0\r\n\r\n", 202), (chunked + b"7;" + b"x" * 255 + b"\r\n{\"n\":3}\r\n0\r\n\r\n", 400),
+             (chunked + b"7\r\n{\"n\":4}\r\n0\r\nT: " + b"x" * 4091 + b"\r\n\r\n", 202), (chunked + b"7\r\n{\"n\":5}\r\n0\r\nT: " + b"x" * 4092 + b"\r\n\r\n", 431)]
+    for data, status in cases:
+        for pieces in (len(data), 1, 7):
+            with connect(tool) as peer:
+                peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                with contextlib.suppress(OSError):          # it may be refused before all of it is there
+                    for i in range(0, len(data), pieces):
+                        peer.sendall(data[i:i + pieces])
+                assert b" %d " % status in peer.recv(100), (data[-300:], pieces)
+    assert sorted(numbers(tool.wait_events(9))) == [1, 1, 1, 2, 2, 2, 4, 4, 4]
     assert tool.terminate() == 0
 
 

@@ -31,24 +31,11 @@ def context():
     end.join(5)
 
 
-def ports(count):
-    """A free port that 2 * count - 1 free ones follow."""
-    while True:
-        port = support.free_port()
-        try:
-            for i in range(2 * count):
-                with socket.socket() as s:
-                    s.bind(("127.0.0.1", port + i))
-            return port
-        except OSError:
-            continue
-
-
 # ---- partitions ----
 
 @pytest.mark.parametrize("form", ["ipc", "tcp"])
 def test_partitions_by_key_keep_each_key_together_and_in_order(tools, directory, form):
-    address = f"ipc://{directory}/link" if form == "ipc" else f"tcp://127.0.0.1:{ports(4)}"
+    address = f"ipc://{directory}/link" if form == "ipc" else f"tcp://127.0.0.1:{support.free_port(8)}"
     outs = [directory / f"out{i}" for i in range(4)]
     receivers = [peer(tools, "receive", f"{address}?partition={i}", outs[i]) for i in range(4)]
     sender = peer(tools, "send", f"{address}?partitions=4&key=k", count=20000, batch=10, keys=100)

@@ -86,6 +86,11 @@ def test_an_answer_that_is_too_long_and_lines_that_nobody_asked_for(tools, direc
     done = tools.run("process", answerer("if event['n'] == 1: event['x'] = 'x' * 300000"), "--dead-letter", directory / "dead", input=numbered(3))
     assert done.status == 0 and done.events == [{"n": 0}, {"n": 2}]
     assert [letter["reason"] for letter in lines_of(directory / "dead")] == ["an answer of more than 256 KiB"]
+    body = "if event['n'] == 1: print('x' * 300000, flush=True); os._exit(0)"       # dead at once: whether its end or its words are seen first
+    (directory / "dead").unlink()
+    done = tools.run("process", answerer(body), "--dead-letter", directory / "dead", input=numbered(3))
+    assert done.status == 0 and done.events == [{"n": 0}, {"n": 2}]
+    assert [letter["reason"] for letter in lines_of(directory / "dead")] == ["an answer of more than 256 KiB"]
     chatty = tools.run("process", 'exec "while read line; do echo $line; echo $line; done" in flight 1', input=numbered(1))
     assert chatty.status == 0 and chatty.events == numbered(1)
 

@@ -245,7 +245,7 @@ def test_logs_are_bounded(control, directory):
             break
         with open(directory / "bad.ndjson", "a") as file:
             file.write("{" + "x" * 500 + "\n")
-        wait_for(lambda: log.stat().st_size or log.with_suffix(".log.1").exists(), "a message")
+        wait_for(lambda: log.with_suffix(".log.1").exists() or log.stat().st_size, "a message")
         before = control.stage("broken")["pid"]
         control.good("restart", "broken")
         wait_for(lambda: control.stage("broken")["pid"] not in (None, before), "the next life")
