@@ -215,7 +215,7 @@ size_t multiline_feed(line_state_t *state, decoder_t *decoder, const char *data,
             break;
         if (ends_before(state, p, at, end, over)) {
             text_t record = text_make(p, (size_t) (at - p));
-            while (record.size && strchr("\r\n", record.data[record.size - 1]))
+            while (record.size && (record.data[record.size - 1] == '\n' || record.data[record.size - 1] == '\r'))
                 record.size--;
             p = at;
             begin_record(state);

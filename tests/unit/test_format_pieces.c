@@ -9,10 +9,11 @@
 
 #include "../fuzz/fuzz_decode.h"
 
-static void check_pieces(const char *format, const void *data, size_t size, int64_t limit, size_t most, const char *expected) {
+static void check_pieces(const char *format, const char *multiline, const void *data, size_t size, int64_t limit, size_t most, const char *expected) {
     format_settings_t settings = {0};
     option_defaults(format_options, &settings);
     settings.record_limit = limit;
+    settings.multiline = mem_text(multiline);
     char *whole = fuzz_decode(format, &settings, data, size, size + 1);
     if (expected)
         assert_string_equal(whole, expected);
@@ -40,7 +41,7 @@ static size_t make_text(uint64_t *random, char *data, size_t room) {
         "{\"a\":1}", "{\"n\":-5,\"s\":\"xyz\"}\n", "\n", "\r\n", "\r", ",", "[", "]", "{", "}", "\"", "\\", "a=1 b=\"c d\"", "a,b,c\n", "1,2,3\n",
         "\"q\nr\",5\n", "\xef\xbb\xbf", " ", "x", "abcdefghij", "\x81\xa1" "a\x01", "\x92\x01\x81\xa1" "a\x02", "\xc1", "\xda\x01\x20", "\x81\xa1s\xd9\x20",
         "{\"s\":\"0123456789012345678901234567890123456789\"}\n", "c:1|c\n", "g.x:2|g|#a:b\n", "{\"@timestamp\":\"2026-01-01T00:00:00Z\",\"a\":null}\n", "7",
-        "\"text\"", "{\"@timestamp\":\"x\"}", "\t", "\x1e", "true", "1.2.3.4 - - [10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.0\" 200 23\n"};
+        "\"text\"", "{\"@timestamp\":\"x\"}", "\t", "\tat x\n", "  in y\n", "\x1e", "true", "1.2.3.4 - - [10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.0\" 200 23\n"};
     size_t size = 0;
     for (uint32_t count = 1 + next_random(random, 14); count && size + 128 < room; count--) {
         const char *word = words[next_random(random, sizeof words / sizeof *words)];
@@ -54,19 +55,21 @@ static size_t make_text(uint64_t *random, char *data, size_t room) {
 
 static void test_texts_of_all_kinds_in_pieces_of_all_sizes(void **state) {
     static const char *const formats[] = {"ndjson", "json", "csv", "tsv", "lines", "logfmt", "common", "combined", "msgpack", "statsd"};
+    static const char *const joins[] = {NULL, "indent", "java"};
     static const int64_t limits[] = {1, 5, 8, 16, 30, 64, 1000000};
     uint64_t random = 1;
     char data[1024];
     for (int round = 0; round < 3000; round++) {
         size_t size = make_text(&random, data, sizeof data);
         const char *format = formats[next_random(&random, sizeof formats / sizeof *formats)];
-        check_pieces(format, data, size, limits[next_random(&random, sizeof limits / sizeof *limits)], 12, NULL);
+        const char *multiline = strcmp(format, "lines") == 0 ? joins[next_random(&random, sizeof joins / sizeof *joins)] : NULL;
+        check_pieces(format, multiline, data, size, limits[next_random(&random, sizeof limits / sizeof *limits)], 12, NULL);
     }
 }
 
 static void test_a_bad_element_is_shown_whole_or_by_its_first_bytes(void **state) {
     const char text[] = "[7, \"a text\", {\"a\":1}, {\"@timestamp\":\"none\"}, {\"long\":\"0123456789012345678901234567890123456789\"}, {\"a\":2}] rest";
-    check_pieces("json", text, strlen(text), 30, 200,
+    check_pieces("json", NULL, text, strlen(text), 30, 200,
                  "bad 1: expected an object: \"7\"\nbad 2: expected an object: \"\\\"a text\\\"\"\n{\"a\":1}\n"
                  "bad 4: field \"@timestamp\" holds no time (ISO 8601, or epoch seconds, ms, us or ns, from 1970 to 2106): \"{\\\"@timestamp\\\":\\\"none\\\"}\"\n"
                  "bad 5: longer than 30 bytes (--max-record): \"{\\\"long\\\":\\\"012345678901234567890\"\n{\"a\":2}\n"
@@ -75,7 +78,7 @@ static void test_a_bad_element_is_shown_whole_or_by_its_first_bytes(void **state
 
 static void test_a_long_line_is_shown_by_its_first_bytes(void **state) {
     const char text[] = "{\"a\":1}\n{\"long\":\"0123456789012345678901234567890123456789\"}\n{\"a\":2}\n";
-    check_pieces("ndjson", text, strlen(text), 20, 200,
+    check_pieces("ndjson", NULL, text, strlen(text), 20, 200,
                  "{\"a\":1}\nbad 2: longer than 20 bytes (--max-record): \"{\\\"long\\\":\\\"01234567890\"\n{\"a\":2}\n");
 }
 
@@ -89,14 +92,14 @@ static void test_a_long_element_of_msgpack_is_passed_over(void **state) {
     buf_put_text(&expected, "{\"a\":1}\nbad 2: longer than --max-record: ");
     text_put_json(&expected, text_make(data + 4, 100));
     buf_put_text(&expected, "\n{\"a\":2}\n");
-    check_pieces("msgpack", data, (size_t) (at + 14 - data), 100, 2000, buf_text(&expected));
+    check_pieces("msgpack", NULL, data, (size_t) (at + 14 - data), 100, 2000, buf_text(&expected));
     buf_fini(&expected);
 }
 
 static void test_what_is_malformed_in_msgpack_ends_it(void **state) {
-    check_pieces("msgpack", "\x81\xa1" "a\x01" "\x92\xc1zzzz\x81\xa1" "a\x02", 14, 100, 20,
+    check_pieces("msgpack", NULL, "\x81\xa1" "a\x01" "\x92\xc1zzzz\x81\xa1" "a\x02", 14, 100, 20,
                  "{\"a\":1}\nbad 2: malformed msgpack: what follows cannot be read: \"\xef\xbf\xbd\xef\xbf\xbd\"\n");
-    check_pieces("msgpack", "\x81\xa1" "a\x01" "\x92\xa5zz", 8, 100, 20, "{\"a\":1}\nbad 2: cut short: \"\xef\xbf\xbd\xef\xbf\xbdzz\"\n");
+    check_pieces("msgpack", NULL, "\x81\xa1" "a\x01" "\x92\xa5zz", 8, 100, 20, "{\"a\":1}\nbad 2: cut short: \"\xef\xbf\xbd\xef\xbf\xbdzz\"\n");
 }
 
 int main(void) {
