@@ -1,6 +1,5 @@
 /* Source "nats:", "nats+tls:": messages of a NATS server, from a stream of JetStream or as they are published. Here is what becomes of a message, and the
  * position; the connection is in nats_reader.c and nats_session.c, the stream's consumer in nats_stream.c. */
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -8,6 +7,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "data/pack.h"
+#include "nats_fields.h"
 #include "nats_seen.h"
 #include "nats_settings.h"
 #include "payload.h"
@@ -41,7 +41,7 @@ typedef struct nats_source {
     uint64_t ordinal;
     nats_meta_t meta;
     uint64_t joined;               /* it and all before it, up to this one, are dealt with afterwards */
-    buf_t name;
+    buf_t name, subject;
     tag_t tag;
 
     /* the position */
@@ -54,62 +54,12 @@ typedef struct nats_source {
 
     /* what the consumer gives next */
     bool alone;                    /* to us only */
+    bool begun;                    /* a session, whose messages these are */
     bool astray;                   /* something is missing: the session is being ended */
     uint64_t expected;             /* consumer's sequence number */
     uint64_t newest;               /* the last message that it gave for the first time, when that is known */
     bool newest_known, floor_wanted;
 } nats_source_t;
-
-/* Fields. */
-
-static void put_headers(tag_t *tag, const char *field, natsMsg *message) {
-    const char **keys = NULL, **values = NULL;
-    int count = 0, value_count = 0;
-    buf_t pairs = {0};
-    uint32_t pair_count = 0;
-    if (natsMsgHeader_Keys(message, &keys, &count) != NATS_OK)
-        count = 0;
-    for (int i = 0; i < count; i++) {
-        if (natsMsgHeader_Values(message, keys[i], &values, &value_count) != NATS_OK || !value_count)
-            continue;
-        pack_text(&pairs, keys[i]);
-        if (value_count > 1)
-            pack_array(&pairs, (uint32_t) value_count);
-        for (int j = 0; j < value_count; j++)
-            pack_text(&pairs, values[j]);
-        pair_count++;
-        free(values);
-    }
-    free(keys);
-    pack_text(&tag->pairs, field);
-    pack_map(&tag->pairs, pair_count);
-    buf_put(&tag->pairs, pairs.data, pairs.size);
-    tag->count++;
-    buf_fini(&pairs);
-}
-
-static void make_tag(nats_source_t *self) {
-    const nats_settings_t *settings = self->settings;
-    text_t subject = text_of(natsMsg_GetSubject(self->message));
-    tag_t *tag = &self->tag;
-    tag_clear(tag);
-    if (settings->subject_field)
-        tag_put_text(tag, text_of(settings->subject_field), subject);
-    if (settings->subject_fields) {
-        text_t names = text_of(settings->subject_fields), tokens = subject, name, token;
-        while (text_split(&names, ',', &name) && text_split(&tokens, '.', &token)) {
-            if (name.size && !text_is(name, "-"))
-                tag_put_text(tag, name, token);
-        }
-    }
-    if (settings->header_field)
-        put_headers(tag, settings->header_field, self->message);
-    if (settings->sequence_field) {
-        pack_text(&tag->pairs, settings->sequence_field);
-        pack_uint(&tag->pairs, self->meta.sequence);
-        tag->count++;
-    }
-}
 
 static void name_message(nats_source_t *self) {
     buf_clear(&self->name);
@@ -199,7 +149,7 @@ static bool begin_message(nats_source_t *self) {
     uint64_t skip = self->jetstream ? take_partial(self, self->meta.sequence) : 0;
     text_t text = text_make(natsMsg_GetData(self->message), (size_t) natsMsg_GetDataLength(self->message));
     name_message(self);
-    make_tag(self);
+    nats_fields_make(&self->tag, self->settings, self->message, self->meta.sequence, &self->subject);
     if (self->jetstream && self->settings->message_time)
         source_time(self->setup.host, self->meta.time);
     payload_begin(&self->payload, text, &self->tag, buf_text(&self->name), skip);
@@ -218,7 +168,7 @@ static void take(void *argument) {
     nats_source_t *self = argument;
     uint64_t before = self->step;
     size_t count = 0;
-    for (; count < MESSAGES_PER_ROUND && source_room(self->setup.host); count++) {
+    for (; count < MESSAGES_PER_ROUND && (self->begun || !self->jetstream) && source_room(self->setup.host); count++) {
         if (!self->message) {
             self->message = nats_reader_next(self->reader, &self->ordinal);
             if (!self->message)
@@ -242,6 +192,7 @@ static void take(void *argument) {
 static void on_up(void *argument, const nats_stream_t *stream) {
     nats_source_t *self = argument;
     self->astray = false;
+    self->begun = true;
     if (self->jetstream) {
         if (*stream->note.text)
             log_warning("%s", stream->note.text);
@@ -274,6 +225,7 @@ static void on_down(void *argument, const char *reason) {
         payload_end(&self->payload);
         let_go(self);
     }
+    self->begun = false;
     source_unhealthy(self->setup.host, "%s: %s; trying again", self->place, reason);
     go(self);
 }
@@ -434,6 +386,7 @@ static void nats_source_free(source_t *source) {
     payload_fini(&self->payload);
     seen_fini(&self->seen);
     buf_fini(&self->name);
+    buf_fini(&self->subject);
     buf_fini(&self->tag.pairs);
     server_url_fini(&self->url);
     for (size_t i = 0; i < self->server_count; i++)

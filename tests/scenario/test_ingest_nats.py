@@ -121,6 +121,14 @@ def test_subjects_headers_and_sequence_numbers_become_fields(tools, shared):
     assert without_time(stream.wait_events(4)) == [{**event, "number": i + 1} for i, event in enumerate(base)]
 
 
+def test_subjects_and_headers_that_are_no_text_become_text(tools, shared):
+    tool = subscribed(shared, tools, shared.url("bytes.>"), "--subject-fields", "-,what", "--header-field", "headers")
+    with shared.client() as client:
+        client.send(b"HPUB bytes.a\xff 20 22\r\nNATS/1.0\r\nA: x\xfe\xfd\r\n\r\n{}\r\n")
+        client.flush()
+    assert tool.wait_events(1) == [{"what": "a?", "headers": {"A": "x??"}}]
+
+
 def test_a_queue_group_shares(tools, shared):
     both = [subscribed(shared, tools, shared.url("work.>"), "--queue", "g") for _ in range(2)]
     shared.publish(*(("work.x", str(i)) for i in range(200)))
