@@ -168,6 +168,10 @@ MQTT_PARTS = $(BUILD)/cmd/ingest/mqtt_packet.o $(BUILD)/cmd/ingest/mqtt_acks.o
 $(BUILD)/tests/fuzz/fuzz_mqtt: $(BUILD)/tests/fuzz/fuzz_mqtt.o $(MQTT_PARTS) $(BUILD)/libstream.a
 	$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 
+NATS_PARTS = $(BUILD)/cmd/ingest/nats_seen.o $(BUILD)/cmd/ingest/nats_key.o
+$(BUILD)/tests/fuzz/fuzz_nats: $(BUILD)/tests/fuzz/fuzz_nats.o $(NATS_PARTS) $(BUILD)/libstream.a
+	$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/libstream.a
 	$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 

@@ -7,7 +7,7 @@
 #include "data/pack.h"
 
 #define RUNS_MAX (1u << 20)
-#define NUMBER_MAX (UINT64_C(1) << 61)
+#define NUMBER_MAX ((uint64_t) INT64_MAX)
 #define TOKENS_MAX 16
 
 void seen_fini(seen_t *seen) {
@@ -126,8 +126,8 @@ int seen_restore(seen_t *seen, uint64_t floor, text_t runs, err_t *err) {
     seen_t made = {.floor = floor};
     uint64_t before = floor, gap, length;
     while (runs.size) {
-        if (!take_number(&runs, &gap) || !take_number(&runs, &length) || gap < 2 || gap > NUMBER_MAX || before > NUMBER_MAX ||
-            length > NUMBER_MAX || made.count == RUNS_MAX) {
+        if (!take_number(&runs, &gap) || !take_number(&runs, &length) || gap < 2 || gap > NUMBER_MAX - before || length > NUMBER_MAX - before - gap ||
+            made.count == RUNS_MAX) {
             seen_fini(&made);
             return err_set(err, "the stored position is damaged: its runs of sequence numbers");
         }

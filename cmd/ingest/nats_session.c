@@ -41,6 +41,7 @@ struct session {
     char *next;                        /* the subject of requests */
     char *request;
     int64_t batch;
+    bool unsure;                       /* libnats may still use this: it is not freed */
     int64_t progress_at, floor_at, drops_at;          /* monotonic ns: when that is due */
 
     /* under the reader's mutex */
@@ -232,8 +233,8 @@ static int subscribe(session_t *self, subscription_t *subscription, const char *
         natsSubscription_SetPendingLimits(subscription->handle, 1 << 20, 64 << 20);
         return 0;
     }
-    if (!subscription->handle)
-        on_complete(self);
+    self->unsure |= subscription->handle != NULL; /* the connection was lost already: nobody will tell when its last call is over */
+    on_complete(self);
     char *what = mem_format("subscribe to %s", subject);
     nats_failure(err, status, what);
     mem_free(what);
@@ -448,27 +449,31 @@ static void end(session_t *self) {
     natsConnection_Destroy(self->connection);
     natsOptions_Destroy(self->options);
     natsInbox_Destroy(self->inbox);
-    mem_free(self->subscriptions);
     mem_free(self->next);
     mem_free(self->request);
+    if (self->unsure)
+        return;
+    mem_free(self->subscriptions);
+    mem_free(self);
 }
 
 int session_run(nats_reader_t *reader, const nats_place_t *place, err_t *err) {
-    session_t self = {.reader = reader};
+    session_t *self = mem_zero(sizeof *self);
+    self->reader = reader;
     bool jetstream = reader->setup.stream.stream;
-    int result = connect_to(&self, err);
+    int result = connect_to(self, err);
     if (!result)
-        result = jetstream ? begin_stream(&self, place, err) : begin_plain(&self, err);
+        result = jetstream ? begin_stream(self, place, err) : begin_plain(self, err);
     pthread_mutex_lock(&reader->mutex);
     if (!result) {
-        reader_tell_up(reader, &self.stream);
+        reader_tell_up(reader, &self->stream);
         if (jetstream)
-            work_stream(&self);
+            work_stream(self);
         else
-            work_plain(&self);
+            work_plain(self);
         err_set(err, "%s", reader->stop ? "" : reader->lost_reason);
     }
     pthread_mutex_unlock(&reader->mutex);
-    end(&self);
+    end(self);
     return result;
 }
