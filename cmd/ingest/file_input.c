@@ -13,6 +13,7 @@
 #include "base/memory.h"
 #include "data/multiline.h"
 #include "data/pack.h"
+#include "gzip.h"
 #include "reader.h"
 #include "tail.h"
 
@@ -79,6 +80,12 @@ static void on_ended(void *argument, const char *error) {
     self->setup.ended(self->setup.argument, error);
 }
 
+static void on_damaged(void *argument, const char *reason) {
+    file_input_t *self = argument;
+    log_error("%s: %s; what came before is used", self->path, reason);
+    source_bad(self->host, text_make("", 0), self->path, reason);
+}
+
 static void on_begin(void *argument) {
     file_input_t *self = argument;
     stop_waiting(self);
@@ -105,7 +112,8 @@ static void on_missing(void *argument, const char *reason) {
 }
 
 static int make_reader(file_input_t *self, err_t *err) {
-    reader_setup_t setup = {.loop = self->setup.source->loop, .fd = self->fd, .offset = self->offset, .data = on_data, .ended = on_ended, .argument = self};
+    reader_setup_t setup = {.loop = self->setup.source->loop, .fd = self->fd, .offset = self->offset, .gzip = gzip_named(self->path), .damaged = on_damaged,
+                            .data = on_data, .ended = on_ended, .argument = self};
     self->reader = reader_new(&setup, err);
     return self->reader ? 0 : err_wrap(err, "%s", self->path);
 }
@@ -277,14 +285,44 @@ bool file_input_rename(const buf_t *position, const char *full_path, buf_t *out)
     return true;
 }
 
+/* As filetrace_load, for what a compressed file holds. */
+static void load_packed_trace(file_input_t *self, uint64_t offset) {
+    gunzip_t *gunzip = gunzip_new(self->fd);
+    char *piece = mem_alloc(FEED_CHUNK);
+    const char *error;
+    ssize_t got;
+    for (uint64_t at = 0; gunzip && at < offset; at += (uint64_t) got) {
+        uint64_t left = offset - at;
+        if ((got = gunzip_read(gunzip, piece, left < FEED_CHUNK ? (size_t) left : FEED_CHUNK, &error)) <= 0)
+            break;
+        filetrace_read(&self->trace, at, piece, (size_t) got);
+        filetrace_used(&self->trace, piece, (size_t) got);
+    }
+    gunzip_free(gunzip);
+    mem_free(piece);
+}
+
+/* The first bytes, of a compressed file those of what it holds. */
+static ssize_t read_beginning(file_input_t *self, char *out, size_t size) {
+    gunzip_t *gunzip = !self->tail && gzip_named(self->path) ? gunzip_new(self->fd) : NULL;
+    const char *error;
+    ssize_t got = gunzip ? gunzip_read(gunzip, out, size, &error) : self->tail ? (ssize_t) tail_beginning(self->tail, out, size) : pread(self->fd, out, size, 0);
+    gunzip_free(gunzip);
+    return got;
+}
+
 /* One shot: the file that was being read, under its name or, when another has that now, wherever it is in the directory. */
 static bool restore_reader(file_input_t *self, const filemark_t *mark) {
     struct stat status;
     int fd = -1;
     if (fstat(self->fd, &status) || !S_ISREG(status.st_mode))
         return false;
-    bool same = status.st_dev == mark->device && status.st_ino == mark->inode, fits = filemark_fits(mark, self->fd);
-    if (!(same && fits)) {
+    gunzip_t *packed = gzip_named(self->path) ? gunzip_new(self->fd) : NULL;
+    gunzip_free(packed);
+    bool same = status.st_dev == mark->device && status.st_ino == mark->inode, fits = packed ? gzip_fits(mark, self->fd, false) : filemark_fits(mark, self->fd);
+    if (packed && !(fits && (same || mark->head_size)))
+        return false;
+    if (!packed && !(same && fits)) {
         const char *slash = strrchr(self->full_path, '/');
         char *directory = slash ? mem_text_n(self->full_path, (size_t) (slash - self->full_path) + 1) : mem_text(".");
         fd = filemark_find(mark, directory);
@@ -299,7 +337,10 @@ static bool restore_reader(file_input_t *self, const filemark_t *mark) {
         self->fd = fd;
     }
     self->offset = mark->offset;
-    filetrace_load(&self->trace, self->fd, mark->offset);
+    if (packed)
+        load_packed_trace(self, mark->offset);
+    else
+        filetrace_load(&self->trace, self->fd, mark->offset);
     return make_reader(self, NULL) == 0;
 }
 
@@ -310,7 +351,7 @@ static void read_first_row(file_input_t *self) {
     bool primed = false;
     for (size_t size = FEED_CHUNK; !primed && size <= FIRST_ROW_MAX; size *= 8) {
         char *data = mem_alloc(size);
-        ssize_t got = self->tail ? (ssize_t) tail_beginning(self->tail, data, size) : pread(self->fd, data, size, 0);
+        ssize_t got = read_beginning(self, data, size);
         decoder_reset(self->decoder);
         if (got > 0)
             primed = source_prime(self->host, self->decoder, data, (size_t) got);

@@ -10,9 +10,11 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "file_set.h"
+#include "gzip.h"
 
 bool file_set_matches(void *argument, const char *name) {
-    return fnmatch(((const file_set_t *) argument)->pattern, name, FNM_PERIOD) == 0;
+    const file_set_t *set = argument;
+    return fnmatch(set->pattern, name, FNM_PERIOD) == 0 && !(set->settings->follow && gzip_named(name)); /* such a file is finished, and is no log that grows */
 }
 
 file_entry_t *file_set_add(file_set_t *set, const char *name) {

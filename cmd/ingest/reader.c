@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "gzip.h"
 
 #define PIPE_SIZE (1024 * 1024)
 
@@ -18,6 +19,8 @@ struct reader {
     reader_setup_t setup;
     loop_watch_t *watch;           /* NULL: a regular file */
     feed_t feed;
+    gunzip_t *gunzip;
+    uint64_t passed;               /* gzip: bytes up to the offset to begin at that were read */
     uint64_t used;
     uint64_t next;                 /* regular: offset of the next read */
     bool regular, paused, at_end, ended;
@@ -39,6 +42,8 @@ reader_t *reader_new(const reader_setup_t *setup, err_t *err) {
     reader->paused = true;
     reader->used = reader->next = setup->offset;
     reader->regular = S_ISREG(status.st_mode);
+    if (reader->regular && setup->gzip)
+        reader->gunzip = gunzip_new(setup->fd);
     if (reader->regular)
         posix_fadvise(setup->fd, 0, 0, POSIX_FADV_SEQUENTIAL);
     if (S_ISFIFO(status.st_mode))
@@ -68,8 +73,28 @@ static bool offer(reader_t *reader) {
     return false;
 }
 
+/* What stands before the offset to begin at is read as well, and dropped. */
+static bool read_packed(reader_t *reader) {
+    const char *error = NULL;
+    uint64_t before = reader->setup.offset - reader->passed;
+    ssize_t size = gunzip_read(reader->gunzip, feed_space(&reader->feed), before && before < FEED_CHUNK ? (size_t) before : FEED_CHUNK, &error);
+    if (size < 0)
+        reader->setup.damaged(reader->setup.argument, error);
+    if (size <= 0) {
+        reader->at_end = true;
+    } else if (before) {
+        reader->passed += (uint64_t) size;
+    } else {
+        feed_added(&reader->feed, (size_t) size);
+        reader->next += (uint64_t) size;
+    }
+    return true;
+}
+
 /* Reads one piece. False: the end, an error, or nothing there now. */
 static bool read_piece(reader_t *reader) {
+    if (reader->gunzip)
+        return read_packed(reader);
     void *space = feed_space(&reader->feed);
     ssize_t size;
     if (reader->regular)
@@ -149,6 +174,7 @@ void reader_free(reader_t *reader) {
         return;
     loop_undefer(reader->setup.loop, on_turn, reader);
     loop_remove(reader->watch);
+    gunzip_free(reader->gunzip);
     feed_fini(&reader->feed);
     mem_free(reader);
 }

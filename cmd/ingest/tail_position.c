@@ -2,6 +2,7 @@
  * older and newer is told by the times of the last changes, and files that were read before by their marks. */
 #include <dirent.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -10,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "gzip.h"
 #include "tail_private.h"
 
 #define CANDIDATES_MAX 256
@@ -33,12 +35,16 @@ bool tail_rotated_name(const tail_t *tail, const char *name) {
     size_t size = strlen(name), base_size = strlen(base);
     if (tail->setup.foreign && tail->setup.foreign(tail->setup.argument, name))
         return false;
+    bool packed = gzip_named(name);
+    size -= packed ? 3 : 0;
+    if (packed && size == base_size && memcmp(name, base, base_size) == 0)
+        return true;
     if (size > base_size && memcmp(name, base, base_size) == 0 && is_stamp(name + base_size, size - base_size))
         return true;
     if (!ending || ending == base)
         return false;
     size_t stem = (size_t) (ending - base), tail_size = strlen(ending);
-    return size > base_size && memcmp(name, base, stem) == 0 && strcmp(name + size - tail_size, ending) == 0 &&
+    return size > base_size && memcmp(name, base, stem) == 0 && memcmp(name + size - tail_size, ending, tail_size) == 0 &&
            is_stamp(name + stem, size - stem - tail_size);
 }
 
@@ -82,13 +88,16 @@ typedef struct candidate {
 
 /* app.log.3 is older than app.log.2, but app.log-20261123 older than app.log-20261124. Counts only between equal times. */
 static int compare_names(const char *a, const char *b) {
-    const char *x = a + strlen(a), *y = b + strlen(b);
-    while (x > a && x[-1] >= '0' && x[-1] <= '9')
-        x--;
-    while (y > b && y[-1] >= '0' && y[-1] <= '9')
-        y--;
-    if (strlen(x) && strlen(x) < 4 && strlen(y) && strlen(y) < 4)
-        return atoi(y) - atoi(x);
+    const char *ends[2], *starts[2];
+    for (int i = 0; i < 2; i++) {
+        const char *name = i ? b : a, *at = ends[i] = name + strlen(name) - (gzip_named(name) ? 3 : 0);
+        while (at > name && at[-1] >= '0' && at[-1] <= '9')
+            at--;
+        starts[i] = at;
+    }
+    ptrdiff_t x = ends[0] - starts[0], y = ends[1] - starts[1];
+    if (x && x < 4 && y && y < 4)
+        return atoi(starts[1]) - atoi(starts[0]);
     return strcmp(a, b);
 }
 
@@ -136,18 +145,46 @@ static void prepend(tail_t *tail, tail_file_t *file) {
 /* The file goes on at an offset; nobody writes to it under our name any more. */
 static void set_rotated(tail_t *tail, tail_file_t *file, uint64_t offset) {
     file->rotated = true;
-    file->closed = file->modified < clock_now() - tail->setup.rotate_wait;
+    file->closed = file->packed || file->modified < clock_now() - tail->setup.rotate_wait;
     file->offset = offset;
     filetrace_load(&file->trace, file->fd, offset);
 }
 
 static bool is_finished(const tail_t *tail, const candidate_t *candidate) {
     const filemark_t *done = find_finished(tail, candidate->device, candidate->inode);
-    return done && done->offset == candidate->size;
+    return done && done->offset == candidate->size && !gzip_named(candidate->name); /* that says nothing of what one holds */
+}
+
+/* A compressed one: what it holds is read from here on, and its size is that of the candidate. */
+static tail_file_t *expand(tail_t *tail, tail_file_t *file, candidate_t *candidate) {
+    struct stat status;
+    int fd = gzip_expand(file->fd, candidate->name);
+    if (fd < 0 || fstat(fd, &status)) {
+        tail_close_file(tail, file);
+        return NULL;
+    }
+    close(file->fd);
+    file->fd = fd;
+    file->packed = true;
+    candidate->size = (uint64_t) status.st_size;
+    return file;
+}
+
+/* Without opening it: a compressed file that begins in another way need not be expanded. */
+static bool may_fit(const tail_t *tail, const filemark_t *mark, const candidate_t *candidate) {
+    if (!gzip_named(candidate->name))
+        return candidate->size >= mark->offset;
+    char *path = mem_format("%s/%s", tail->directory, candidate->name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    bool fits = fd >= 0 && gzip_begins(mark, fd);
+    if (fd >= 0)
+        close(fd);
+    mem_free(path);
+    return fits;
 }
 
 /* Names change while we look: what is opened has to be what was listed. */
-static tail_file_t *open_candidate(tail_t *tail, const candidate_t *candidate) {
+static tail_file_t *open_candidate(tail_t *tail, candidate_t *candidate) {
     tail_file_t *file;
     char *path = mem_format("%s/%s", tail->directory, candidate->name);
     tail_opened_t opened = tail_open_file(tail, path, &file);
@@ -157,17 +194,17 @@ static tail_file_t *open_candidate(tail_t *tail, const candidate_t *candidate) {
     if (opened != OPENED_NEW)
         return NULL;
     if (file->inode == candidate->inode && file->device == candidate->device)
-        return file;
+        return gzip_named(candidate->name) ? expand(tail, file, candidate) : file;
     tail->stirred = true;
     tail_close_file(tail, file);
     return NULL;
 }
 
 /* Opens the first of them that holds what was read. */
-static tail_file_t *open_fitting(tail_t *tail, const filemark_t *mark, const candidate_t *candidates, size_t count) {
+static tail_file_t *open_fitting(tail_t *tail, const filemark_t *mark, candidate_t *candidates, size_t count) {
     for (size_t i = 0; i < count; i++) {
         tail_file_t *file;
-        if (candidates[i].size < mark->offset || is_finished(tail, &candidates[i]))
+        if (is_finished(tail, &candidates[i]) || !may_fit(tail, mark, &candidates[i]))
             continue;
         if (!(file = open_candidate(tail, &candidates[i])))
             continue;
@@ -265,11 +302,26 @@ static bool is_copy(const tail_t *tail, const filemark_t *read, const candidate_
     return false;
 }
 
+/* The same of a compressed file, before it is expanded: all that it holds was read already, or will be. */
+static bool is_packed_copy(const tail_t *tail, const filemark_t *read, const candidate_t *candidate) {
+    if (!gzip_named(candidate->name))
+        return false;
+    char *path = mem_format("%s/%s", tail->directory, candidate->name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    bool copy = fd >= 0 && read && read->head_size && gzip_fits(read, fd, false);
+    for (unsigned i = 0; fd >= 0 && !copy && i < TAIL_KEPT; i++)
+        copy = tail->finished[i].offset && gzip_begins(&tail->finished[i], fd) && gzip_fits(&tail->finished[i], fd, true);
+    if (fd >= 0)
+        close(fd);
+    mem_free(path);
+    return copy;
+}
+
 /* Puts the rotated files that were written to since then into the queue. `read`: the place that was come to, or NULL. */
-static void queue_newer(tail_t *tail, int64_t since, const filemark_t *read, const candidate_t *candidates, size_t count) {
+static void queue_newer(tail_t *tail, int64_t since, const filemark_t *read, candidate_t *candidates, size_t count) {
     for (size_t i = 0; i < count; i++) {
         tail_file_t *file;
-        if (candidates[i].modified < since || is_finished(tail, &candidates[i]))
+        if (candidates[i].modified < since || is_finished(tail, &candidates[i]) || is_packed_copy(tail, read, &candidates[i]))
             continue;
         if (!(file = open_candidate(tail, &candidates[i])))
             continue;
@@ -300,7 +352,7 @@ bool tail_find_missed(tail_t *tail) {
 }
 
 /* The file that was read, under whatever name; at the head of the queue. */
-static tail_file_t *find_read(tail_t *tail, const filemark_t *mark, const candidate_t *candidates, size_t count) {
+static tail_file_t *find_read(tail_t *tail, const filemark_t *mark, candidate_t *candidates, size_t count) {
     tail_file_t *named = tail->files, *file = NULL;
     if (!mark->inode)
         return NULL;

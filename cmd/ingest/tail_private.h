@@ -21,6 +21,7 @@ struct tail_file {
     int64_t modified;                  /* when it was last written to, as far as known; ns since 1970 */
     filetrace_t trace;
     bool rotated;                      /* no longer the file of that name */
+    bool packed;                       /* what a compressed file held: nothing will be written to it */
     bool closed;                       /* its writer has closed it since, or nothing came for rotate_wait */
 };
 
