@@ -12,9 +12,9 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "data/pack.h"
+#include "poll_seen.h"
 #include "postgres.h"
 
-#define SEEN_MAX 1000                  /* rows with one cursor value that a position tells apart */
 #define PENDING_INTERVAL (200 * NS_PER_MS)
 
 typedef struct pg_poll {
@@ -29,10 +29,7 @@ typedef struct pg_poll {
     char *fault;                       /* why the answer cannot be used */
     /* The position: all rows up to `cursor` have been passed on, and those whose hashes are in `seen` of the ones with the value `group` behind it. */
     char *cursor, *group;
-    uint64_t seen[SEEN_MAX];
-    size_t seen_count;
-    uint64_t *stored;                  /* restored: not to be passed on again */
-    size_t stored_count;
+    poll_seen_t seen;
     /* What is waited for before rows up to `until` are taken. */
     char *until;
     uint64_t horizon;
@@ -104,7 +101,7 @@ static void taken(pg_poll_t *self) {
     mem_free(self->until);
     mem_free(self->group);
     self->until = self->group = NULL;
-    self->seen_count = self->stored_count = 0;
+    poll_seen_clear(&self->seen);
     backoff_reset(&self->base.backoff);
     self->succeeded = true;
     source_healthy(self->base.setup.host);
@@ -156,20 +153,11 @@ static bool count_row(pg_poll_t *self, const PGresult *row) {
     const char *value = PQgetvalue(row, 0, self->cursor_column);
     if (self->group && strcmp(self->group, value) != 0) {
         set(&self->cursor, self->group);
-        self->seen_count = self->stored_count = 0;
+        poll_seen_clear(&self->seen);
     }
     if (!self->group || strcmp(self->group, value) != 0)
         set(&self->group, value);
-    uint64_t hash = hash_row(row, self->columns);
-    if (self->seen_count < SEEN_MAX)
-        self->seen[self->seen_count++] = hash;
-    for (size_t i = 0; i < self->stored_count; i++) {
-        if (self->stored[i] == hash) {
-            self->stored[i] = self->stored[--self->stored_count];
-            return false;
-        }
-    }
-    return true;
+    return poll_seen_add(&self->seen, hash_row(row, self->columns));
 }
 
 static void commit(pg_poll_t *self, const PGresult *row, const frame_builder_t *builder, size_t time_at) {
@@ -265,9 +253,7 @@ static void on_types(void *argument, const PGresult *result, const char *error, 
 
 /* Only rows that were passed on of the group under way are known: what was read of it begins again. */
 static void begin_again(pg_poll_t *self) {
-    for (size_t i = 0; i < self->seen_count && self->stored_count < SEEN_MAX; i++)
-        self->stored[self->stored_count++] = self->seen[i];
-    self->seen_count = 0;
+    poll_seen_begin_again(&self->seen);
     mem_free(self->group);
     mem_free(self->until);
     self->group = self->until = NULL;
@@ -275,7 +261,7 @@ static void begin_again(pg_poll_t *self) {
 
 static void on_up(void *argument) {
     pg_poll_t *self = argument;
-    if (self->seen_count)
+    if (self->seen.passed_count)
         begin_again(self);
     mem_free(self->until); /* what was seen on another connection may have been another server's */
     self->until = NULL;
@@ -325,11 +311,7 @@ static void poll_position(const source_t *source, buf_t *out) {
     pack_text(out, "cursor");
     pack_text(out, self->cursor ? self->cursor : "");
     pack_text(out, "seen");
-    uint64_t seen[SEEN_MAX];
-    size_t count = self->seen_count, more = self->stored_count < SEEN_MAX - count ? self->stored_count : SEEN_MAX - count;
-    memcpy(seen, self->seen, count * sizeof *seen);
-    memcpy(seen + count, self->stored, more * sizeof *seen);
-    pack_binary(out, seen, (count + more) * sizeof *seen);
+    poll_seen_put(&self->seen, out);
 }
 
 static int poll_restore(source_t *source, const uint8_t *position, size_t size, err_t *err) {
@@ -340,7 +322,7 @@ static int poll_restore(source_t *source, const uint8_t *position, size_t size, 
     if (!postgres_position_text(position, size, "mode", &mode) || !postgres_position_text(position, size, "database", &database) || !text_is(mode, "poll"))
         return err_set(err, "the stored position is none of --mode poll");
     if (!postgres_position_text(position, size, "column", &column) || !postgres_position_text(position, size, "cursor", &cursor) ||
-        !pack_map_get(position, size, text_of("seen"), &seen) || seen.type != VALUE_BINARY || seen.size > sizeof self->seen || seen.size % 8)
+        !pack_map_get(position, size, text_of("seen"), &seen) || !poll_seen_read(&self->seen, &seen))
         return err_set(err, "the stored position cannot be read");
     if (!text_is(database, self->base.database))
         return err_set(err, "it was made for the database %.*s", (int) database.size, database.data);
@@ -350,8 +332,6 @@ static int poll_restore(source_t *source, const uint8_t *position, size_t size, 
         mem_free(self->cursor);
         self->cursor = mem_text_n(cursor.data, cursor.size);
     }
-    self->stored_count = seen.size / 8;
-    memcpy(self->stored, seen.packed, seen.size);
     return 0;
 }
 
@@ -364,7 +344,6 @@ static void poll_free(source_t *source) {
     mem_free(self->cursor);
     mem_free(self->group);
     mem_free(self->until);
-    mem_free(self->stored);
     mem_free(self->fault);
     postgres_base_fini(&self->base);
     mem_free(self);
@@ -409,7 +388,6 @@ int pg_poll_open(source_t **source, const source_setup_t *setup, err_t *err) {
     pg_poll_t *self = mem_zero(sizeof *self);
     postgres_base_init(&self->base, setup, &class);
     self->cursor = mem_text(self->base.settings->initial);
-    self->stored = mem_zero(sizeof self->seen);
     make_statements(self);
     *source = &self->base.source;
     return 0;

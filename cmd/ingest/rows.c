@@ -18,10 +18,10 @@
 #include "data/json.h"
 #include "data/pack.h"
 #include "net/backoff.h"
+#include "poll_seen.h"
 
 #define BATCH_SIZE (128u * 1024)
 #define ROW_MAX (FRAME_MAX_DEFAULT - 64 * 1024)
-#define SEEN_MAX 1000                  /* rows with one cursor value that a position tells apart */
 #define LOOKS_AFTER_CHANGE 3
 #define WAKE_DELAY (5 * NS_PER_MS)     /* changes of a file come in swarms */
 #define FORGET_INTERVAL (500 * NS_PER_MS)
@@ -68,8 +68,7 @@ typedef struct rows_source {
 
     /* the position: as in pg_poll.c */
     buf_t cursor, group;               /* packed values; group is empty when there is none */
-    uint64_t seen[SEEN_MAX], stored[SEEN_MAX];
-    size_t seen_count, stored_count;
+    poll_seen_t seen;
     int64_t forgotten;                 /* when the thread was last asked to forget, monotonic ns */
     buf_t safe;                        /* rows up to it may be forgotten; empty: none new */
 } rows_source_t;
@@ -254,9 +253,7 @@ static void ask(void *argument) {
 
 /* Rows of the group under way that were passed on are known; it is read again. */
 static void begin_again(rows_source_t *self) {
-    for (size_t i = 0; i < self->seen_count && self->stored_count < SEEN_MAX; i++)
-        self->stored[self->stored_count++] = self->seen[i];
-    self->seen_count = 0;
+    poll_seen_begin_again(&self->seen);
     buf_clear(&self->group);
 }
 
@@ -289,7 +286,7 @@ static void answer_ended(rows_source_t *self, bool failed, bool hopeless, const 
         buf_clear(&self->group);
         source_moved(host);
     }
-    self->seen_count = self->stored_count = 0;
+    poll_seen_clear(&self->seen);
     if (self->rows.driver->forget && !source_keeps_position(host)) {
         set(&self->safe, self->cursor.data, self->cursor.size);
         ask_to_forget(self);
@@ -307,19 +304,10 @@ static bool count_row(rows_source_t *self, const uint8_t *record, const row_head
     const uint8_t *cursor = record + head->size;
     if (self->group.size && (self->group.size != head->cursor_size || memcmp(self->group.data, cursor, head->cursor_size) != 0)) {
         set(&self->cursor, self->group.data, self->group.size);
-        self->seen_count = self->stored_count = 0;
+        poll_seen_clear(&self->seen);
     }
     set(&self->group, cursor, head->cursor_size);
-    uint64_t hash = XXH3_64bits(record, head->size);
-    if (self->seen_count < SEEN_MAX)
-        self->seen[self->seen_count++] = hash;
-    for (size_t i = 0; i < self->stored_count; i++) {
-        if (self->stored[i] == hash) {
-            self->stored[i] = self->stored[--self->stored_count];
-            return false;
-        }
-    }
-    return true;
+    return poll_seen_add(&self->seen, XXH3_64bits(record, head->size));
 }
 
 static void commit(rows_source_t *self, const uint8_t *record, const row_head_t *head) {
@@ -460,10 +448,6 @@ static void rows_resume(source_t *source) {
 
 static void rows_position(const source_t *source, buf_t *out) {
     const rows_source_t *self = (const rows_source_t *) source;
-    uint64_t seen[SEEN_MAX];
-    size_t count = self->seen_count, more = self->stored_count < SEEN_MAX - count ? self->stored_count : SEEN_MAX - count;
-    memcpy(seen, self->seen, count * sizeof *seen);
-    memcpy(seen + count, self->stored, more * sizeof *seen);
     pack_map(out, 4);
     pack_text(out, "of");
     pack_text(out, self->rows.identity);
@@ -475,7 +459,7 @@ static void rows_position(const source_t *source, buf_t *out) {
     else
         pack_nil(out);
     pack_text(out, "seen");
-    pack_binary(out, seen, (count + more) * sizeof *seen);
+    poll_seen_put(&self->seen, out);
 }
 
 static int rows_restore(source_t *source, const uint8_t *position, size_t size, err_t *err) {
@@ -483,7 +467,9 @@ static int rows_restore(source_t *source, const uint8_t *position, size_t size, 
     value_t of, column, cursor, seen;
     if (!pack_map_get(position, size, text_of("of"), &of) || !pack_map_get(position, size, text_of("column"), &column) ||
         !pack_map_get(position, size, text_of("cursor"), &cursor) || !pack_map_get(position, size, text_of("seen"), &seen) || of.type != VALUE_STRING ||
-        column.type != VALUE_STRING || seen.type != VALUE_BINARY || seen.size > sizeof self->stored || seen.size % 8)
+        column.type != VALUE_STRING)
+        return err_set(err, "the stored position cannot be read");
+    if (!poll_seen_read(&self->seen, &seen))
         return err_set(err, "the stored position cannot be read");
     if (!text_is(text_make(of.text, of.size), self->rows.identity))
         return err_set(err, "it was made for %.*s", (int) (of.size < 200 ? of.size : 200), of.text);
@@ -493,8 +479,6 @@ static int rows_restore(source_t *source, const uint8_t *position, size_t size, 
         buf_clear(&self->cursor);
         pack_value(&self->cursor, cursor);
     }
-    self->stored_count = seen.size / 8;
-    memcpy(self->stored, seen.packed, seen.size);
     return 0;
 }
 

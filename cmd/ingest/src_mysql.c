@@ -12,6 +12,7 @@
 #include "base/url.h"
 #include "data/json.h"
 #include "data/pack.h"
+#include "poll_query.h"
 #include "rows.h"
 
 #define EXACT_DIGITS 15
@@ -374,22 +375,16 @@ static const rows_driver_t driver = {
 };
 
 static char *make_statement(const mysql_settings_t *settings) {
-    text_t query = text_trim(text_of(settings->query));
-    if (query.size && query.data[query.size - 1] == ';')
-        query = text_trim(text_make(query.data, query.size - 1));
-    if (!settings->cursor)
-        return mem_text_n(query.data, query.size);
-    buf_t name = {0};
-    buf_put_byte(&name, '`');
-    for (const char *c = settings->cursor; *c; c++) {
+    buf_t column = {0};
+    buf_put_byte(&column, '`');
+    for (const char *c = settings->cursor; c && *c; c++) {
         if (*c == '`')
-            buf_put_byte(&name, '`');
-        buf_put_byte(&name, (uint8_t) *c);
+            buf_put_byte(&column, '`');
+        buf_put_byte(&column, (uint8_t) *c);
     }
-    buf_put_byte(&name, '`');
-    const char *column = buf_text(&name);
-    char *sql = mem_format("SELECT * FROM (%.*s\n) AS polled WHERE polled.%s IS NOT NULL ORDER BY polled.%s", (int) query.size, query.data, column, column);
-    buf_fini(&name);
+    buf_put_byte(&column, '`');
+    char *sql = poll_query_statement(settings->query, settings->cursor ? buf_text(&column) : NULL);
+    buf_fini(&column);
     return sql;
 }
 
@@ -406,13 +401,7 @@ static int mysql_check(const source_setup_t *setup, err_t *err) {
         return err_set(err, "--format is not for databases: rows come as they are");
     if (!settings->query)
         return err_set(err, "--query is missing, such as 'SELECT * FROM orders WHERE id > $1' with --cursor id --initial 0");
-    if (settings->cursor && !strstr(settings->query, "$1"))
-        return err_set(err, "--cursor %s: the query has no $1, the cursor's last value: WHERE %s > $1", settings->cursor, settings->cursor);
-    if (settings->cursor && !settings->initial)
-        return err_set(err, "--cursor %s needs --initial, the value of $1 before the first row, such as 0", settings->cursor);
-    if (!settings->cursor && (settings->initial || strstr(settings->query, "$1")))
-        return err_set(err, "--cursor is missing: the column whose last value $1 is");
-    return 0;
+    return poll_query_check(settings->query, settings->cursor, settings->initial, err);
 }
 
 static int mysql_open(source_t **source, const source_setup_t *setup, err_t *err) {

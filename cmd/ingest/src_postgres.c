@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/url.h"
 #include "data/pack.h"
+#include "poll_query.h"
 #include "postgres.h"
 
 #define EVENT_MAX (FRAME_MAX_DEFAULT - 64 * 1024)
@@ -123,15 +124,9 @@ void postgres_put_table(buf_t *out, const char *name) {
 static int check_poll(const postgres_settings_t *settings, err_t *err) {
     if (!settings->query)
         return err_set(err, "--mode poll needs --query, such as 'SELECT * FROM orders WHERE id > $1' with --cursor id --initial 0");
-    if (settings->cursor && !strstr(settings->query, "$1"))
-        return err_set(err, "--cursor %s: the query has no $1, the cursor's last value: WHERE %s > $1", settings->cursor, settings->cursor);
-    if (settings->cursor && !settings->initial)
-        return err_set(err, "--cursor %s needs --initial, the value of $1 before the first row, such as 0", settings->cursor);
-    if (!settings->cursor && (settings->initial || strstr(settings->query, "$1")))
-        return err_set(err, "--cursor is missing: the column whose last value $1 is");
     if (settings->drop)
         return err_set(err, "--drop: --mode poll leaves nothing in the database");
-    return 0;
+    return poll_query_check(settings->query, settings->cursor, settings->initial, err);
 }
 
 /* Names of slots as the server takes them. */

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "data/pack.h"
+#include "poll_query.h"
 #include "sqlite.h"
 
 #define AT(field) offsetof(sqlite_settings_t, field)
@@ -180,20 +181,13 @@ static const rows_driver_t poll_driver = {
     .free = sqlite_reader_free,
 };
 
-/* The query within another, so that it need not be ordered. */
 static char *make_statement(const sqlite_settings_t *settings) {
-    text_t query = text_trim(text_of(settings->query));
-    if (query.size && query.data[query.size - 1] == ';')
-        query = text_trim(text_make(query.data, query.size - 1));
-    if (!settings->cursor)
-        return mem_text_n(query.data, query.size);
-    buf_t name = {0}, sql = {0};
-    sqlite_put_identifier(&name, text_of(settings->cursor));
-    const char *column = buf_text(&name);
-    buf_format(&sql, "SELECT * FROM (%.*s\n) AS polled WHERE polled.%s IS NOT NULL ORDER BY polled.%s", (int) query.size, query.data, column, column);
-    buf_put_byte(&sql, 0);
-    buf_fini(&name);
-    return (char *) buf_take(&sql);
+    buf_t column = {0};
+    if (settings->cursor)
+        sqlite_put_identifier(&column, text_of(settings->cursor));
+    char *sql = poll_query_statement(settings->query, settings->cursor ? buf_text(&column) : NULL);
+    buf_fini(&column);
+    return sql;
 }
 
 /* "sqlite:///a/b" and "sqlite:a/b"; what follows the two slashes of a URL is its path. */
@@ -218,13 +212,7 @@ static int sqlite_check(const source_setup_t *setup, err_t *err) {
         return err_set(err, "--%s is for --mode trigger", settings->drop ? "drop" : settings->keep ? "keep" : "table");
     if (!settings->query)
         return err_set(err, "--query is missing, such as 'SELECT * FROM orders WHERE id > $1' with --cursor id --initial 0; or take --mode trigger");
-    if (settings->cursor && !strstr(settings->query, "$1"))
-        return err_set(err, "--cursor %s: the query has no $1, the cursor's last value: WHERE %s > $1", settings->cursor, settings->cursor);
-    if (settings->cursor && !settings->initial)
-        return err_set(err, "--cursor %s needs --initial, the value of $1 before the first row, such as 0", settings->cursor);
-    if (!settings->cursor && (settings->initial || strstr(settings->query, "$1")))
-        return err_set(err, "--cursor is missing: the column whose last value $1 is");
-    return 0;
+    return poll_query_check(settings->query, settings->cursor, settings->initial, err);
 }
 
 static int sqlite_open_source(source_t **source, const source_setup_t *setup, err_t *err) {
