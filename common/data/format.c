@@ -27,6 +27,7 @@ const option_t format_options[] = {
     {"multiline-lines", OPTION_INT, AT(multiline_lines), "1000", "N", "lines of such a record at most; those behind are another one", 1, 1000000},
     {"multiline-wait", OPTION_DURATION, AT(multiline_wait), "1s", "DURATION", "in a followed file: the last such record is complete when nothing has been written for so long",
      NS_PER_MS, 3600 * NS_PER_S},
+    {"xml-records", OPTION_TEXT, AT(xml_records), NULL, "PATH", "the format \"xml\": elements that are events, such as rss.channel.item, or a name; default *.*"},
     {"line-field", OPTION_TEXT, AT(line_field), "message", "FIELD", "field that holds a line of the format \"lines\""},
     {0},
 };
@@ -41,7 +42,7 @@ const format_t *format_find(const char *name) {
 const format_t *format_for_path(const char *path) {
     static const struct { const char *ending, *format; } endings[] = {
         {".ndjson", "ndjson"}, {".jsonl", "ndjson"}, {".json", "json"}, {".csv", "csv"}, {".tsv", "tsv"}, {".log", "lines"},
-        {".txt", "lines"}, {".logfmt", "logfmt"}, {".msgpack", "msgpack"},
+        {".txt", "lines"}, {".logfmt", "logfmt"}, {".msgpack", "msgpack"}, {".xml", "xml"},
     };
     text_t name = text_of(path);
     if (text_ends(path, ".gz"))

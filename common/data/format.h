@@ -22,6 +22,7 @@ typedef struct format_settings {
     char *pattern;            /* regex: --pattern */
     char *multiline, *multiline_start, *multiline_continue;   /* lines, regex: which lines are one record; at most one of them is set */
     int64_t multiline_lines, multiline_wait;                  /* wait: ns */
+    char *xml_records;        /* --xml-records: which elements are events; NULL: the root's children */
     char *line_field;         /* --line-field: name of the field that holds a raw line, default "message" */
 } format_settings_t;
 extern const option_t format_options[];
@@ -35,9 +36,9 @@ typedef struct format {
     int (*decoder_open)(decoder_t **decoder, const format_settings_t *settings, err_t *err);   /* NULL: write only */
     int (*encoder_open)(encoder_t **encoder, const format_settings_t *settings, err_t *err);   /* NULL: read only */
 } format_t;
-extern const format_t *const format_table[];      /* NULL-terminated: ndjson json csv tsv lines logfmt common msgpack ... */
+extern const format_t *const format_table[];      /* NULL-terminated: ndjson json csv tsv lines logfmt common msgpack xml ... */
 const format_t *format_find(const char *name);    /* NULL when unknown */
-/* By the file name's ending (".ndjson .jsonl .json .csv .tsv .log .txt .logfmt", a ".gz" ignored), or NULL. */
+/* By the file name's ending (".ndjson .jsonl .json .csv .tsv .log .txt .logfmt .msgpack .xml", a ".gz" ignored), or NULL. */
 const format_t *format_for_path(const char *path);
 int format_unknown(const char *name, err_t *err); /* -1, names the known ones */
 

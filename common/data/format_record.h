@@ -66,6 +66,7 @@ int format_common_decoder(decoder_t **decoder, const format_settings_t *settings
 int format_combined_decoder(decoder_t **decoder, const format_settings_t *settings, err_t *err);
 int format_regex_decoder(decoder_t **decoder, const format_settings_t *settings, err_t *err);
 int format_statsd_decoder(decoder_t **decoder, const format_settings_t *settings, err_t *err);
+int format_xml_decoder(decoder_t **decoder, const format_settings_t *settings, err_t *err);
 int format_msgpack_decoder(decoder_t **decoder, const format_settings_t *settings, err_t *err);
 int format_msgpack_encoder(encoder_t **encoder, const format_settings_t *settings, err_t *err);
 

@@ -14,6 +14,7 @@ const format_t *const format_table[] = {
     FORMAT("combined", "access logs as Apache and nginx write them: common, with referrer and user agent", format_combined_decoder, NULL),
     FORMAT("regex", "lines that --pattern takes apart into the fields that its groups name", format_regex_decoder, NULL),
     FORMAT("statsd", "metrics as statsd's clients send them, NAME:VALUE|TYPE|@RATE|#TAGS", format_statsd_decoder, NULL),
+    FORMAT("xml", "XML: the elements at --xml-records, by default those right inside of the root", format_xml_decoder, NULL),
     FORMAT("msgpack", "msgpack maps or [time, map] entries in a row", format_msgpack_decoder, format_msgpack_encoder),
     NULL,
 };
