@@ -155,6 +155,14 @@ static bool on_committed(void *argument) {
     }
     if (host->timed)
         give_time(host, builder);
+    if (host->wanted_record && !host->wanted_record(host->wanted_argument, builder->body.data + builder->start + EVENT_HEAD,
+                                                    builder->body.size - builder->start - EVENT_HEAD)) {
+        take_back(host, builder);
+        host->decoded++;
+        host->stage->ledger.in++;
+        host->stage->ledger.filtered++;
+        return host->paused;
+    }
     if (host->tag)
         tag_last(builder, host->tag, &host->other);
     if (__builtin_expect(host->target.topic != NULL, 0) && strcmp(host->target.topic, host->stage->name) != 0 &&
@@ -232,6 +240,11 @@ void source_tag(source_host_t *host, const tag_t *tag) {
 void source_time(source_host_t *host, int64_t time) {
     host->timed = time != SOURCE_NO_TIME;
     host->time = time < 0 ? 0 : time > EVENT_TIME_MAX ? EVENT_TIME_MAX : time;
+}
+
+void source_filter(source_host_t *host, source_filter_fn *wanted, void *argument) {
+    host->wanted_record = wanted;
+    host->wanted_argument = argument;
 }
 
 uint64_t source_decoded(const source_host_t *host) {

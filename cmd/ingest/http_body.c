@@ -1,4 +1,4 @@
-/* JSON bodies: finds the events inside, and what stands beside them: the next page's name, the greatest value of a field. */
+/* JSON and XML bodies: finds the events inside, and what stands beside them: the next page's name, the greatest value of a field. */
 #include <string.h>
 
 #include "base/memory.h"
@@ -52,9 +52,16 @@ void http_keep_greatest(char **greatest, text_t value) {
     *greatest = mem_text_n(value.data, value.size);
 }
 
-static void put_record(const http_settings_t *settings, value_t item, buf_t *lines, http_found_t *found, buf_t *space) {
+/* name: what a value that is no map is called in its event; size 0: it stays as it is. */
+static void put_record(const http_settings_t *settings, value_t item, text_t name, buf_t *lines, http_found_t *found, buf_t *space) {
+    bool wrap = name.size && item.type != VALUE_MAP;
+    if (wrap) {
+        buf_put_byte(lines, '{');
+        text_put_json(lines, name);
+        buf_put_byte(lines, ':');
+    }
     json_put_value(lines, item);
-    buf_put_byte(lines, '\n');
+    buf_put_text(lines, wrap ? "}\n" : "\n");
     found->records++;
     if (settings->cursor && follow_path(text_of(settings->cursor), &item)) {
         buf_clear(space);
@@ -63,16 +70,26 @@ static void put_record(const http_settings_t *settings, value_t item, buf_t *lin
     }
 }
 
-int http_json_to_lines(const http_settings_t *settings, text_t body, buf_t *lines, http_found_t *found, err_t *err) {
+static int read_json(text_t body, buf_t *packed, err_t *err) {
+    ssize_t used = json_read_value(body, packed, err);
+    if (used < 0)
+        return -1;
+    if (text_trim(text_make(body.data + used, body.size - (size_t) used)).size)
+        return err_set(err, "more text after the JSON value, at byte %zd; for a value per line use --format ndjson", used + 1);
+    return 0;
+}
+
+/* The last name of a path. */
+static text_t last_name(const char *path) {
+    const char *dot = strrchr(path, '.');
+    return text_of(dot ? dot + 1 : path);
+}
+
+int http_body_to_lines(const http_settings_t *settings, xml_t *xml, text_t body, buf_t *lines, http_found_t *found, err_t *err) {
     buf_t packed = {0}, space = {0};
     int result = -1;
-    ssize_t used = json_read_value(body, &packed, err);
-    if (used < 0)
+    if (xml ? xml_read(xml, body, NULL, false, &packed, err) : read_json(body, &packed, err))
         goto out;
-    if (text_trim(text_make(body.data + used, body.size - (size_t) used)).size) {
-        err_set(err, "more text after the JSON value, at byte %zd; for a value per line use --format ndjson", used + 1);
-        goto out;
-    }
     pack_cursor_t cursor = pack_cursor(packed.data, packed.size);
     value_t value, next;
     ASSERT(pack_read_value(&cursor, &value));
@@ -80,8 +97,11 @@ int http_json_to_lines(const http_settings_t *settings, text_t body, buf_t *line
     if (settings->next && follow_path(text_of(settings->next), &next) && put_plain(&space, next))
         found->next = mem_text_n((const char *) space.data, space.size);
     if (settings->records && !follow_path(text_of(settings->records), &value)) {
-        err_set(err, "the body has no %s (--records)", settings->records);
-        goto out;
+        if (!xml) {
+            err_set(err, "the body has no %s (--records)", settings->records);
+            goto out;
+        }
+        value = value_null(); /* of elements there may be none */
     }
     result = 0;
     uint32_t count = value.type == VALUE_NULL && settings->records ? 0 : 1;
@@ -92,7 +112,7 @@ int http_json_to_lines(const http_settings_t *settings, text_t body, buf_t *line
         value_t item = value;
         if (value.type == VALUE_ARRAY)
             ASSERT(pack_read_value(&cursor, &item));
-        put_record(settings, item, lines, found, &space);
+        put_record(settings, item, xml && settings->records ? last_name(settings->records) : (text_t){0}, lines, found, &space);
     }
 out:
     buf_fini(&packed);

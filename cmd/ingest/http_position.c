@@ -61,7 +61,7 @@ void http_source_position(const source_t *source, buf_t *out) {
     uint64_t records = self->delivering ? source_records(self->setup.host) - self->first_record : self->stored_records;
     if (self->delivering && self->lines)
         hash_lines(self, records);
-    pack_map(out, POSITION_PARTS);
+    pack_map(out, POSITION_PARTS + 2 + (self->unique != NULL));
     const char *const texts[] = {self->place, self->etag, self->modified, self->place_at.page, self->place_at.cursor, self->place_at.greatest};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         pack_text(out, position_parts[i]);
@@ -73,6 +73,26 @@ void http_source_position(const source_t *source, buf_t *out) {
     pack_uint(out, records);
     pack_text(out, "paging");
     pack_uint(out, way_of_paging(self->settings));
+    pack_text(out, "now");
+    pack_int(out, self->place_at.now);
+    pack_text(out, "since");
+    pack_int(out, self->place_at.since);
+    if (self->unique) {
+        pack_text(out, "unique");
+        unique_put(self->unique, out);
+    }
+}
+
+/* What was not in the positions of earlier versions, or is in some only. */
+static void restore_more(http_source_t *self, const uint8_t *position, size_t size) {
+    value_t now, since, unique;
+    if (pack_map_get(position, size, text_of("now"), &now) && now.type == VALUE_INT && pack_map_get(position, size, text_of("since"), &since) &&
+        since.type == VALUE_INT) {
+        self->place_at.now = now.integer;
+        self->place_at.since = since.integer;
+    }
+    if (self->unique && pack_map_get(position, size, text_of("unique"), &unique) && unique.type == VALUE_BINARY)
+        unique_load(self->unique, unique.text, unique.size);
 }
 
 int http_source_restore(source_t *source, const uint8_t *position, size_t size, err_t *err) {
@@ -96,6 +116,7 @@ int http_source_restore(source_t *source, const uint8_t *position, size_t size, 
     }
     self->stored_hash = values[6].unsigned_integer;
     self->stored_records = values[7].unsigned_integer;
+    restore_more(self, position, size);
     return 0;
 }
 

@@ -2,18 +2,23 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "http_source.h"
 
 typedef enum encoding { ENCODE_URL, ENCODE_JSON, ENCODE_FORM } encoding_t;
 
-static const char *const words[] = {"{cursor}", "{page}", "{offset}", "{limit}"};
+static const char *const words[] = {"{cursor}", "{page}", "{offset}", "{limit}", "{now}", "{since}"};
 
 bool http_request_mentions(const http_settings_t *settings, const char *url, const char *word) {
     bool found = strstr(url, word) || (settings->body && strstr(settings->body, word));
     for (size_t i = 0; i < settings->params.count; i++)
         found |= strstr(settings->params.items[i], word) != NULL;
     return found;
+}
+
+bool http_request_has_dates(const http_settings_t *settings, const char *url) {
+    return http_request_mentions(settings, url, "{now}") || http_request_mentions(settings, url, "{since}");
 }
 
 void http_put_encoded(buf_t *out, text_t text) {
@@ -38,6 +43,17 @@ static void put_json(buf_t *out, text_t text) {
     out->size -= 2;
 }
 
+static void put_date(const http_settings_t *settings, int64_t ns, buf_t *out) {
+    char text[CLOCK_TEXT_MAX];
+    size_t size = clock_print(text, ns);
+    if (settings->dates == DATES_UNIX)
+        buf_format(out, "%lld", (long long) (ns / NS_PER_S));
+    else if (settings->dates == DATES_UNIX_MS)
+        buf_format(out, "%lld", (long long) (ns / NS_PER_MS));
+    else
+        buf_put(out, text, settings->dates == DATES_DATE ? 10 : size);
+}
+
 /* The value of a word at this place; false when there is none yet. */
 static bool word_value(const http_settings_t *settings, const http_place_t *place, size_t word, buf_t *value) {
     switch (word) {
@@ -57,8 +73,16 @@ static bool word_value(const http_settings_t *settings, const http_place_t *plac
     case 2:
         buf_put_text(value, place->page && settings->paging == PAGING_OFFSET ? place->page : "0");
         break;
-    default:
+    case 3:
         buf_format(value, "%lld", (long long) settings->page_size);
+        break;
+    case 4:
+        put_date(settings, place->now, value);
+        break;
+    default:
+        if (!place->since)
+            return false;
+        put_date(settings, place->since > settings->overlap ? place->since - settings->overlap : 0, value);
     }
     return true;
 }

@@ -4,15 +4,16 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "data/value.h"
 #include "http_source.h"
 
 #define AT(field) offsetof(http_settings_t, field)
 const option_t http_options[] = {
     {"interval", OPTION_DURATION, AT(interval), "5s", "DURATION", "time from one request to the next", NS_PER_MS, 86400 * NS_PER_S},
     {"once", OPTION_BOOL, AT(once), "no", NULL, "ask until there is an answer, with all its pages, then end"},
-    {"records", OPTION_TEXT, AT(records), NULL, "PATH", "where in a JSON body the events are, such as data.items; default: the body itself"},
+    {"records", OPTION_TEXT, AT(records), NULL, "PATH", "where in a JSON or XML body the events are, such as data.items; default: the body itself"},
     {"method", OPTION_TEXT, AT(method), NULL, "WORD", "request method; default: GET, or POST with --body"},
-    {"body", OPTION_TEXT, AT(body), NULL, "TEXT", "body to send; {cursor}, {page}, {offset} and {limit} are filled in"},
+    {"body", OPTION_TEXT, AT(body), NULL, "TEXT", "body to send; {cursor}, {page}, {offset}, {limit}, {now} and {since} are filled in"},
     {"param", OPTION_LIST, AT(params), NULL, "NAME=VALUE", "a query parameter, encoded as needed; filled in as --body is"},
     {"header", OPTION_LIST, AT(headers), NULL, "TEXT", "a request header, \"Name: value\""},
     {"user", OPTION_TEXT, AT(user), NULL, "NAME", "user name (Basic authentication)"},
@@ -29,7 +30,7 @@ const option_t http_options[] = {
     {"api-key-name", OPTION_TEXT, AT(api_key_name), NULL, "NAME", "its header or parameter; default: X-API-Key, or api_key in the query"},
     {"api-key-in", OPTION_CHOICE, AT(api_key_in), "header", "header|query", "where the API key goes"},
     {"paging", OPTION_CHOICE, AT(paging), "none", "none|link|cursor|offset|page", "how an answer's next page is asked for"},
-    {"next", OPTION_TEXT, AT(next), NULL, "PATH", "where in a JSON body the next page's link or cursor is"},
+    {"next", OPTION_TEXT, AT(next), NULL, "PATH", "where in a JSON or XML body the next page's link or cursor is"},
     {"page-param", OPTION_TEXT, AT(page_param), NULL, "NAME", "parameter of the cursor, offset or page number; default: the word after --paging"},
     {"page-size", OPTION_INT, AT(page_size), "0", "N", "events of a full page, asked for by --page-size-param; 0: not said", 0, 1000000},
     {"page-size-param", OPTION_TEXT, AT(size_param), "limit", "NAME", "parameter of the page size"},
@@ -39,6 +40,12 @@ const option_t http_options[] = {
     {"cursor", OPTION_TEXT, AT(cursor), NULL, "FIELD", "remember the greatest value of this field, and ask for what comes after it"},
     {"cursor-param", OPTION_TEXT, AT(cursor_param), NULL, "NAME", "parameter that says it; or write {cursor} into the URL, --param or --body"},
     {"cursor-start", OPTION_TEXT, AT(cursor_start), NULL, "VALUE", "value to begin with; default: no such parameter at first"},
+    {"since", OPTION_TEXT, AT(since), NULL, "TIME", "{since} of the first round; it is then {now} of the round before"},
+    {"overlap", OPTION_DURATION, AT(overlap), "0s", "DURATION", "how much earlier {since} is, for what the server shows late; with --unique", 0, 366 * 86400 * NS_PER_S},
+    {"dates", OPTION_CHOICE, AT(dates), "rfc3339", "rfc3339|unix|unix-ms|date", "how {now} and {since} are written"},
+    {"unique", OPTION_LIST, AT(unique), NULL, "FIELD", "pass on once what comes again with the same value here; *: in all fields"},
+    {"unique-limit", OPTION_INT, AT(unique_limit), "10000", "N", "different events that --unique remembers", 1, UNIQUE_MAX},
+    {"rate-limit", OPTION_TEXT, AT(rate_limit), NULL, "N/DURATION", "requests in any span of that length at most, such as 100/1m"},
     {"stream", OPTION_BOOL, AT(stream), "no", NULL, "the answer has no end: Server-Sent Events, or lines, taken as they arrive"},
     {"stall", OPTION_DURATION, AT(stall), "5m", "DURATION", "with --stream: connect again when not a byte has come for so long; 0: never", 0, 86400 * NS_PER_S},
     {"event-field", OPTION_TEXT, AT(event_field), NULL, "NAME", "with --stream: field that gets the type of a server-sent event"},
@@ -110,19 +117,37 @@ static int check_oauth(const http_settings_t *settings, err_t *err) {
 
 static int check_paging(const source_setup_t *setup, err_t *err) {
     const http_settings_t *settings = setup->settings;
-    bool json = !setup->format || strcmp(setup->format->name, "json") == 0;
+    bool tree = !setup->format || strcmp(setup->format->name, "json") == 0 || strcmp(setup->format->name, "xml") == 0;
     if (settings->paging == PAGING_CURSOR && !settings->next)
         return err_set(err, "--paging cursor: where in the body is the next one? Say --next PATH");
     if (settings->next && settings->paging != PAGING_CURSOR && settings->paging != PAGING_LINK)
         return err_set(err, "--next is for --paging link and --paging cursor");
     if (settings->page_limit < 2 && settings->paging && settings->once)
         return err_set(err, "--page-limit 1 with --once would end in the middle");
+    if (settings->stream && setup->format && strcmp(setup->format->name, "xml") == 0)
+        return err_set(err, "--stream takes lines and Server-Sent Events, not --format xml");
     if (settings->stream && (settings->paging || settings->cursor))
         return err_set(err, "--stream goes with neither --paging nor --cursor");
-    if (!json && (settings->records || settings->next || settings->cursor))
-        return err_set(err, "--%s is for JSON bodies, not for --format %s", settings->records ? "records" : settings->next ? "next" : "cursor",
+    if (!tree && (settings->records || settings->next || settings->cursor))
+        return err_set(err, "--%s is for JSON and XML bodies, not for --format %s", settings->records ? "records" : settings->next ? "next" : "cursor",
                        setup->format->name);
     return 0;
+}
+
+static int check_dates(const source_setup_t *setup, err_t *err) {
+    const http_settings_t *settings = setup->settings;
+    int64_t time;
+    unsigned limit;
+    bool dates = http_request_has_dates(settings, setup->url);
+    if (!dates && (settings->since || settings->overlap))
+        return err_set(err, "--%s: write {since} into the URL, --param or --body", settings->since ? "since" : "overlap");
+    if (settings->since && (!value_to_time(value_text(settings->since, strlen(settings->since)), &time) || time <= 0 || time > EVENT_TIME_MAX))
+        return err_set(err, "--since %s: takes a time such as 2026-01-31T00:00:00Z", settings->since);
+    if (dates && settings->stream)
+        return err_set(err, "--stream does not go with {now} and {since}: it has no rounds");
+    if (settings->rate_limit && http_pace_read(settings->rate_limit, &limit, &time, err))
+        return -1;
+    return unique_check(&settings->unique, err);
 }
 
 int http_settings_check(const source_setup_t *setup, err_t *err) {
@@ -131,7 +156,7 @@ int http_settings_check(const source_setup_t *setup, err_t *err) {
         return err_set(err, "%.6s...: a web address looks like http://host:port/path", setup->url);
     if (settings->retry_max < settings->retry_min)
         return err_set(err, "--retry-max is below --retry-min");
-    if (check_request(settings, err) || check_oauth(settings, err) || check_paging(setup, err))
+    if (check_request(settings, err) || check_oauth(settings, err) || check_paging(setup, err) || check_dates(setup, err))
         return -1;
     if (settings->cursor && !settings->cursor_param && !http_request_mentions(settings, setup->url, "{cursor}"))
         return err_set(err, "--cursor %s: how is the server told? Say --cursor-param NAME, or write {cursor} into the URL, --param or --body",

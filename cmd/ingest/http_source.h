@@ -2,10 +2,12 @@
 #define INGEST_HTTP_SOURCE_H
 
 #include "data/option.h"
+#include "data/xml.h"
 #include "http_sse.h"
 #include "net/backoff.h"
 #include "net/http.h"
 #include "source.h"
+#include "unique.h"
 
 /* What the files of the web address source share (src_http.c tells how they work together). */
 
@@ -14,6 +16,8 @@
 #define HTTP_PLACE_MAX 4096            /* bytes of a page's place or a cursor that are remembered */
 
 typedef enum http_paging { PAGING_NONE, PAGING_LINK, PAGING_CURSOR, PAGING_OFFSET, PAGING_PAGE } http_paging_t;
+
+typedef enum http_dates { DATES_RFC3339, DATES_UNIX, DATES_UNIX_MS, DATES_DATE } http_dates_t;
 
 typedef struct http_settings {
     int64_t interval, timeout, connect_timeout, retry_min, retry_max;
@@ -34,6 +38,12 @@ typedef struct http_settings {
     bool stream;
     int64_t stall;
     char *event_field;
+    char *since;
+    int64_t overlap;
+    int dates;                         /* http_dates_t */
+    char *rate_limit;
+    option_list_t unique;
+    int64_t unique_limit;
     uint64_t body_limit;
     int64_t redirects;
     char *proxy;
@@ -48,6 +58,7 @@ typedef struct http_place {
     char *page;                        /* stream: the last event's id; link: its URL; cursor: the server's word; offset, page: the number. NULL: the first */
     char *cursor;                      /* the greatest value of --cursor that rounds before this one have brought */
     char *greatest;                    /* the same of this round's pages that were passed on whole */
+    int64_t now, since;                /* {now} of the round under way and of the last one that was passed on whole; ns, 0: none */
     int64_t pages;                     /* asked for without a stop */
 } http_place_t;
 
@@ -64,6 +75,13 @@ typedef struct http_auth {
     int64_t renew_at;                  /* monotonic ns */
     bool refused;                      /* the last request was, and has been asked again with a new token */
 } http_auth_t;
+
+/* When the next request may go out. */
+typedef struct http_pace {
+    unsigned limit, count, next;       /* --rate-limit; the last requests that are known, in a ring */
+    int64_t period, *sent;             /* ns; monotonic ns each */
+    int64_t not_before;                /* as the server wants it */
+} http_pace_t;
 
 typedef struct http_source {
     source_t source;
@@ -82,7 +100,8 @@ typedef struct http_source {
     bool paused, delivering;
     http_place_t place_at;         /* of the body under delivery, or else of the next request */
     http_found_t found;            /* in the body under delivery */
-    bool lines;                    /* its records are lines */
+    bool lines;                    /* its records are lines: it is JSON or XML */
+    xml_t *xml;                    /* once there was such a body */
     uint64_t body_hash;            /* of the body under delivery, with --state; of its lines that were passed on, when they are the records */
     uint64_t hashed;               /* lines that are in body_hash */
     size_t hashed_to;              /* bytes of the body that are in body_hash */
@@ -92,6 +111,8 @@ typedef struct http_source {
     char *next_etag, *next_modified;
     bool unsafe, waiting;          /* etag and modified are not safe on the disk yet; and the next request waits for that */
     http_auth_t auth;
+    http_pace_t pace;
+    unique_t *unique;              /* NULL: without --unique */
     bool streaming, is_sse;        /* --stream: an answer is coming in, and it is one of server-sent events */
     bool stream_over, stream_clean;
     buf_t raw;                     /* bytes of it from raw_at on, that wait */
@@ -109,6 +130,14 @@ void http_source_again(http_source_t *self, int64_t wait);    /* asks again afte
 /* --format, or what the server says the body is; JSON when it says nothing useful. */
 const format_t *http_source_format(const http_source_t *self, const http_response_t *response);
 int http_source_prepare(http_source_t *self, const format_t *format, err_t *err);  /* the decoder, at the beginning of a body */
+
+/* http_pace.c */
+int http_pace_read(const char *text, unsigned *limit, int64_t *period, err_t *err);     /* "100/1m" */
+void http_pace_init(http_pace_t *pace, const char *text);            /* NULL: no limit */
+void http_pace_fini(http_pace_t *pace);
+int64_t http_pace_wait(const http_pace_t *pace, int64_t now);        /* ns; 0: a request may go out */
+void http_pace_sent(http_pace_t *pace, int64_t now);
+void http_pace_heed(http_pace_t *pace, const http_response_t *response, int64_t now, const char *place);
 
 /* http_position.c */
 void http_source_find_again(http_source_t *self);     /* passes over what an earlier run has passed on of this body */
@@ -138,11 +167,13 @@ void http_request_body(const http_settings_t *settings, const http_place_t *plac
 size_t http_request_headers(const http_settings_t *settings, const char **headers, buf_t *space);
 /* Whether a template word such as {cursor} stands in the URL, the parameters or the body. */
 bool http_request_mentions(const http_settings_t *settings, const char *url, const char *word);
+bool http_request_has_dates(const http_settings_t *settings, const char *url);      /* {now} or {since} */
 
 void http_put_encoded(buf_t *out, text_t text);       /* percent-encoded (RFC 3986), all but unreserved characters */
 
-/* http_body.c: JSON of any layout becomes a line per event, so that each event is held to the limits and rules of any other line. */
-int http_json_to_lines(const http_settings_t *settings, text_t body, buf_t *lines, http_found_t *found, err_t *err);
+/* http_body.c: JSON of any layout, and with `xml` (its reader) XML, becomes a line of JSON per event, so that each event is held to the limits and
+ * rules of any other line. */
+int http_body_to_lines(const http_settings_t *settings, xml_t *xml, text_t body, buf_t *lines, http_found_t *found, err_t *err);
 void http_found_fini(http_found_t *found);
 /* Keeps the greater of two texts: as numbers when both are, by bytes otherwise. */
 void http_keep_greatest(char **greatest, text_t value);

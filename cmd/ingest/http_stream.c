@@ -61,7 +61,7 @@ static int put_event(http_source_t *self, err_t *err) {
         return err_set(err, "the event is larger than the limit of %llu bytes", (unsigned long long) settings->body_limit);
     bool map = data.size && *data.data == '{' && !settings->records, more = true;
     if (!map && data.size && (*data.data == '[' || settings->records))
-        return http_json_to_lines(settings, data, out, &self->found, err);
+        return http_body_to_lines(settings, NULL, data, out, &self->found, err);
     if (map && !settings->event_field) {
         buf_put(out, data.data, data.size);
     } else {

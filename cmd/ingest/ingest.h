@@ -31,6 +31,8 @@ struct source_host {
     const tag_t *tag;              /* fields that decoded events get as well; or NULL */
     bool timed;                    /* such events get this time, too */
     int64_t time;
+    source_filter_fn *wanted_record; /* source_filter */
+    void *wanted_argument;
     bool primed;                   /* source_prime: there was a record  */
     bool moved;                    /* since the position was stored */
     uint64_t bad, bad_stored;      /* records that could not be used, in this run; and up to the stored position */

@@ -24,6 +24,7 @@ struct reader {
     uint64_t used;
     uint64_t next;                 /* regular: offset of the next read */
     bool regular, paused, at_end, ended;
+    bool told_end;                 /* data was called at the end with nothing left */
     bool unseen;                   /* the feed holds bytes that data has not been offered, or only while paused */
 };
 
@@ -51,11 +52,17 @@ reader_t *reader_new(const reader_setup_t *setup, err_t *err) {
     return reader;
 }
 
+/* A decoder that has used all may still have to say that something was left open. */
+static bool tells_end(const reader_t *reader) {
+    return reader->at_end && !reader->told_end && reader->feed.buffer.data;
+}
+
 /* Offers what is there. False: paused, or over. */
 static bool offer(reader_t *reader) {
     reader_setup_t *setup = &reader->setup;
     reader->unseen = false;
-    while (feed_size(&reader->feed) && !reader->paused) {
+    while ((feed_size(&reader->feed) || tells_end(reader)) && !reader->paused) {
+        reader->told_end = !feed_size(&reader->feed);
         size_t used = setup->data(setup->argument, feed_data(&reader->feed), feed_size(&reader->feed), reader->at_end);
         feed_used(&reader->feed, used);
         reader->used += used;

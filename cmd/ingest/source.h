@@ -101,6 +101,10 @@ void source_tag(source_host_t *host, const tag_t *tag);
 /* Decoded events that bring no time of their own get this one (ns; a message's time stamp); SOURCE_NO_TIME: none any more. */
 #define SOURCE_NO_TIME INT64_MIN
 void source_time(source_host_t *host, int64_t time);
+/* What is decoded from now on is passed on only if this says so, and is counted as filtered else; so that what it remembers can be a part of the
+ * position: it is asked about each record once, in their order. It does not hear of those that are passed over by source_skip. NULL: no more. */
+typedef bool source_filter_fn(void *argument, const uint8_t *record, size_t size);
+void source_filter(source_host_t *host, source_filter_fn *wanted, void *argument);
 /* The position has moved, though there may be no event for that: it is stored soon. */
 void source_moved(source_host_t *host);
 bool source_keeps_position(const source_host_t *host);               /* with --state */

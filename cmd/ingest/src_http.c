@@ -1,4 +1,4 @@
-/* Source "http:", "https:": a web address asked again and again. Its body is JSON (one event, or an array of them, possibly deeper inside) or
+/* Source "http:", "https:": a web address asked again and again. Its body is JSON or XML (one event, or several, possibly deeper inside) or
  * any of the text formats; it may come in pages. An unchanged answer (304) costs next to nothing; failures are tried again, slower and slower.
  * A round is one answer with all its pages. The next one begins after the interval, with the greatest value of --cursor that has come. */
 #include <stdio.h>
@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "data/value.h"
 #include "base/url.h"
 #include "http_source.h"
 
@@ -18,8 +19,11 @@ static void ask_in(http_source_t *self, int64_t delay) {
 }
 
 static void ask_on_schedule(http_source_t *self) {
+    http_place_t *place = &self->place_at;
     backoff_reset(&self->backoff);
-    self->place_at.pages = 0;
+    place->pages = 0;
+    place->since = place->now ? place->now : place->since;
+    place->now = 0;
     if (self->settings->once)
         source_ended(self->setup.host);
     else
@@ -73,7 +77,7 @@ static void delivered(http_source_t *self) {
         http_keep_greatest(&place->cursor, text_of(place->greatest));
     mem_free(self->etag);
     mem_free(self->modified);
-    bool same = !settings->paging && !cursor_moved; /* the next request is the same as this one */
+    bool same = !settings->paging && !cursor_moved && !place->now; /* the next request is the same as this one */
     self->etag = same ? self->next_etag : NULL;
     self->modified = same ? self->next_modified : NULL;
     if (!same) {
@@ -104,7 +108,7 @@ static void deliver(http_source_t *self) {
 const format_t *http_source_format(const http_source_t *self, const http_response_t *response) {
     static const struct { const char *type, *format; } types[] = {
         {"application/x-ndjson", "ndjson"}, {"application/ndjson", "ndjson"}, {"application/jsonl", "ndjson"},
-        {"text/csv", "csv"}, {"text/tab-separated-values", "tsv"},
+        {"text/csv", "csv"}, {"text/tab-separated-values", "tsv"}, {"application/xml", "xml"}, {"text/xml", "xml"},
     };
     if (self->setup.format)
         return self->setup.format;
@@ -115,7 +119,7 @@ const format_t *http_source_format(const http_source_t *self, const http_respons
         if (word.size == strlen(types[i].type) && strncasecmp(word.data, types[i].type, word.size) == 0)
             return format_find(types[i].format);
     }
-    return format_find("json");
+    return format_find(word.size > 4 && strncasecmp(word.data + word.size - 4, "+xml", 4) == 0 ? "xml" : "json");
 }
 
 /* The decoder is kept while the format stays the same. */
@@ -138,10 +142,13 @@ int http_source_prepare(http_source_t *self, const format_t *format, err_t *err)
  * what is to come (a page, or all since a cursor), it is asked for again. */
 static int read_body(http_source_t *self, const http_response_t *response, const format_t *format, err_t *err) {
     text_t text = text_trim(response->body);
+    bool is_xml = strcmp(format->name, "xml") == 0;
     if (!text.size)
         return 0; /* no events, and no error */
+    if (is_xml && !self->xml)
+        self->xml = xml_new(self->setup.format_settings->no_inference);
     if (self->lines)
-        return http_json_to_lines(self->settings, response->body, &self->body, &self->found, err);
+        return http_body_to_lines(self->settings, is_xml ? self->xml : NULL, response->body, &self->body, &self->found, err);
     buf_put(&self->body, response->body.data, response->body.size);
     return 0;
 }
@@ -150,7 +157,7 @@ static void take_body(http_source_t *self, const http_response_t *response) {
     const http_settings_t *settings = self->settings;
     err_t err = {{0}};
     const format_t *format = http_source_format(self, response);
-    self->lines = strcmp(format->name, "json") == 0;
+    self->lines = strcmp(format->name, "json") == 0 || strcmp(format->name, "xml") == 0;
     buf_clear(&self->body);
     http_found_fini(&self->found);
     self->at = 0;
@@ -159,7 +166,7 @@ static void take_body(http_source_t *self, const http_response_t *response) {
         return;
     }
     if ((settings->cursor || settings->next) && !self->lines && text_trim(response->body).size) {
-        http_source_retry(self, 0, "the body is not JSON, where --cursor and --next look");
+        http_source_retry(self, 0, "the body is neither JSON nor XML, where --cursor and --next look");
         return;
     }
     if (read_body(self, response, format, &err) || http_page_read(settings, self->setup.url, &self->place_at, response, &self->found, &err)) {
@@ -201,6 +208,7 @@ static void on_done(void *argument, const http_response_t *response) {
     http_source_t *self = argument;
     char reason[512];
     self->transfer = NULL;
+    http_pace_heed(&self->pace, response, clock_monotonic(), self->place);
     if (response->status == 401 && http_auth_refused(self)) {
         http_source_ask(self);
         return;
@@ -233,6 +241,20 @@ static void on_done(void *argument, const http_response_t *response) {
     http_source_retry(self, response->retry_after, reason);
 }
 
+/* {now} is the same for all of a round's requests, also for those after a restart: so they bring the same. Milliseconds. */
+static void begin_round(http_source_t *self) {
+    http_place_t *place = &self->place_at;
+    if (place->now || !http_request_has_dates(self->settings, self->setup.url))
+        return;
+    place->now = clock_now() / NS_PER_MS * NS_PER_MS;
+    if (place->now < place->since)
+        place->now = place->since; /* the clock was set back */
+}
+
+static bool is_new(void *argument, const uint8_t *record, size_t size) {
+    return unique_take(argument, record, size);
+}
+
 /* Asking with a body's validators tells the server that we have it: it may go on and never give it again. So with --state that waits until
  * the body is safe even from loss of power. */
 static void ask(void *argument) {
@@ -248,6 +270,13 @@ static void ask(void *argument) {
         http_auth_fetch(self);
         return;
     }
+    int64_t wait = http_pace_wait(&self->pace, clock_monotonic());
+    if (wait) {
+        self->timer = NULL;
+        ask_in(self, wait);
+        return;
+    }
+    begin_round(self);
     const char *headers[HTTP_HEADERS_MAX + 6];
     buf_t url = {0}, body = {0}, space = {0};
     http_request_url(settings, self->setup.url, &self->place_at, &url);
@@ -290,6 +319,7 @@ static void ask(void *argument) {
         .argument = self,
     };
     self->asked = clock_monotonic();
+    http_pace_sent(&self->pace, self->asked);
     self->place_at.pages++;
     err_t err;
     self->transfer = http_start(self->http, &request, &err);
@@ -343,6 +373,9 @@ static void http_source_free(source_t *source) {
     http_stream_fini(self);
     http_auth_fini(&self->auth);
     decoder_free(self->decoder);
+    xml_free(self->xml);
+    unique_free(self->unique);
+    http_pace_fini(&self->pace);
     buf_fini(&self->body);
     http_place_fini(&self->place_at);
     http_found_fini(&self->found);
@@ -376,6 +409,13 @@ static int http_open(source_t **source, const source_setup_t *setup, err_t *err)
     buf_fini(&place);
     self->backoff = (backoff_t){.minimum = settings->retry_min, .maximum = settings->retry_max, .state = (uint64_t) clock_now()};
     self->place_at.cursor = mem_text(settings->cursor_start);
+    if (settings->since)
+        value_to_time(value_text(settings->since, strlen(settings->since)), &self->place_at.since);
+    http_pace_init(&self->pace, settings->rate_limit);
+    if (settings->unique.count) {
+        self->unique = unique_new(&settings->unique, (uint32_t) settings->unique_limit);
+        source_filter(setup->host, is_new, self->unique);
+    }
     self->http = http_new(setup->loop);
     *source = &self->source;
     return 0;
@@ -400,7 +440,7 @@ const source_driver_t source_http = {
     .schemes = {"http", "https"},
     .types = {{"api"}, {"rest"}, {"http"}, {"https"}},
     .usage = "http://..., https://...",
-    .help = "a web address asked at an interval: JSON, NDJSON or CSV",
+    .help = "a web address asked at an interval: JSON, XML, NDJSON or CSV",
     .options = http_options,
     .settings_size = sizeof(http_settings_t),
     .stream = http_stream,

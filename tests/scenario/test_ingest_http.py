@@ -9,7 +9,9 @@ import ssl
 import subprocess
 import threading
 import time
+import zlib
 
+import brotli
 import pytest
 
 import support
@@ -149,9 +151,13 @@ def test_each_csv_body_has_its_own_header_row(tools):
 
 
 def test_compressed_bodies(tools):
-    body = gzip.compress(json.dumps([{"n": i} for i in range(1000)]).encode())
-    with Server(each_time((200, {"Content-Encoding": "gzip"}, body))) as server:
-        assert len(tools.run("ingest", server.url(), "--once").events) == 1000
+    body = json.dumps([{"n": i} for i in range(1000)]).encode()
+    for name, packed in (("gzip", gzip.compress(body)), ("br", brotli.compress(body)), ("deflate", zlib.compress(body))):
+        with Server(each_time((200, {"Content-Encoding": name}, packed))) as server:
+            assert len(tools.run("ingest", server.url(), "--once").events) == 1000
+            assert {"gzip", "deflate", "br", "zstd"} <= set(server.requests[0][1]["Accept-Encoding"].replace(",", " ").split())
+    with Server(each_time((200, {"Content-Encoding": "br"}, brotli.compress(body)[:-20]), (200, {"Content-Encoding": "br"}, brotli.compress(body)))) as server:
+        assert len(tools.run("ingest", server.url(), "--once", *QUICK).events) == 1000       # one that is cut is no answer
 
 
 def test_unchanged_answers_are_not_sent_again(tools):
@@ -260,7 +266,8 @@ def test_retry_after_is_obeyed(tools):
 
 
 def test_body_limit(tools):
-    with Server(each_time(as_json({"s": "x" * 5000}), (200, {"Content-Encoding": "gzip"}, gzip.compress(b" " * 1000000)), as_json({"n": 1}), NOTHING)) as server:
+    with Server(each_time(as_json({"s": "x" * 5000}), (200, {"Content-Encoding": "gzip"}, gzip.compress(b" " * 1000000)),
+                          (200, {"Content-Encoding": "br"}, brotli.compress(b" " * 1000000)), as_json({"n": 1}), NOTHING)) as server:
         tool = tools.start("ingest", server.url(), *QUICK, "--body-limit", "2KiB")
         tool.wait_events(1)
         assert tool.terminate() == 0

@@ -95,12 +95,14 @@ def numbered(kind, count):
         text = "".join('{"n":%d,"k":"device%d"}\n' % (i, i % 7) if i % 5000 != 4321 else "bad line %d\n" % i for i in range(count))
     elif kind == "csv":
         text = 'k,"n",other\n' + "".join('device%d,%d,"x, ""y"""\n' % (i % 7, i) if i % 5000 != 4321 else "bad\n" for i in range(count))
+    elif kind == "xml":
+        text = "<all>" + "\n".join(f'<r n="{i}"><k>device{i % 7}</k></r>' if i % 5000 != 4321 else "<r><k></r>" for i in range(count)) + "</all>"
     else:
         text = "[" + ",\n ".join('{"n":%d,"k":"]}"}' % i if i % 5000 != 4321 else '"bad"' for i in range(count)) + "]"
     return f"data.{kind}", text, good, len(bad)
 
 
-@pytest.mark.parametrize("kind", ["ndjson", "csv", "json"])
+@pytest.mark.parametrize("kind", ["ndjson", "csv", "json", "xml"])
 def test_file_is_read_exactly_once_over_kills(tools, directory, kind):
     name, text, good, bad = numbered(kind, COUNT)
     (directory / name).write_text(text)
