@@ -44,7 +44,7 @@ static int read_request_line(http_head_t *head, text_t line, const char **text) 
     for (size_t i = 0; i < line.size; i++)
         if ((unsigned char) line.data[i] < 0x20 || line.data[i] == 0x7f)
             return 400;
-    if (!text_split(&rest, ' ', &head->method) || !text_split(&rest, ' ', &target) || !text_split(&rest, ' ', &version) || rest.size ||
+    if (!text_split(&rest, ' ', &head->method) || !text_split(&rest, ' ', &target) || !text_split(&rest, ' ', &version) || rest.data ||
         !is_token(head->method) || !target.size)
         return 400;
     head->old = text_is(version, "HTTP/1.0");
