@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "../../cmd/ingest/http_sse.h"
+#include "base/err.h"
 #include "base/memory.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
