@@ -156,8 +156,6 @@ def test_compressed_bodies(tools):
         with Server(each_time((200, {"Content-Encoding": name}, packed))) as server:
             assert len(tools.run("ingest", server.url(), "--once").events) == 1000
             assert {"gzip", "deflate", "br", "zstd"} <= set(server.requests[0][1]["Accept-Encoding"].replace(",", " ").split())
-    with Server(each_time((200, {"Content-Encoding": "br"}, brotli.compress(body)[:-20]), (200, {"Content-Encoding": "br"}, brotli.compress(body)))) as server:
-        assert len(tools.run("ingest", server.url(), "--once", *QUICK).events) == 1000       # one that is cut is no answer
 
 
 def test_unchanged_answers_are_not_sent_again(tools):
