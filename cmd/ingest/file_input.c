@@ -15,6 +15,7 @@
 #include "data/pack.h"
 #include "gzip.h"
 #include "reader.h"
+#include "src_file.h"
 #include "tail.h"
 
 #define FIRST_ROW_MAX (32u << 20)      /* of a table; beyond it nothing more is tried */
@@ -33,6 +34,7 @@ struct file_input {
     filetrace_t trace;
     uint64_t records, decoder_state;    /* of the decoder, before the source_decode call under way */
     uint64_t skip;                 /* records from there that are dealt with already; inside of a call the host knows better */
+    tag_t tag;                     /* --path-field */
     bool decoding;
     loop_watch_t *wait_timer;      /* following: until the last record of several lines counts as complete */
 };
@@ -63,7 +65,9 @@ static size_t on_data(void *argument, const char *data, size_t size, bool at_end
         filetrace_read(&self->trace, reader_used(self->reader), data, size);
     source_skip(self->host, self->skip);
     self->decoding = true;
+    source_tag(self->host, &self->tag);
     size_t used = source_decode(self->host, self->decoder, data, size, at_end, self->path);
+    source_tag(self->host, NULL);
     self->decoding = false;
     self->skip = source_decoded(self->host);
     source_skip(self->host, 0);
@@ -407,6 +411,7 @@ void file_input_free(file_input_t *self) {
     if (self->fd >= 0)
         close(self->fd);
     decoder_free(self->decoder);
+    buf_fini(&self->tag.pairs);
     mem_free(self->path);
     mem_free(self->full_path);
     mem_free(self);
@@ -420,6 +425,12 @@ file_input_t *file_input_new(const file_input_setup_t *setup, err_t *err) {
     self->fd = -1;
     self->path = mem_text(setup->path);
     self->full_path = mem_text(setup->full_path);
+    const file_settings_t *settings = source->settings;
+    if (settings->path_field) {
+        pack_text(&self->tag.pairs, settings->path_field);
+        pack_text(&self->tag.pairs, self->full_path);
+        self->tag.count = 1;
+    }
     self->format = source->format ? source->format : format_for_path(self->path);
     if (!self->format || !self->format->decoder_open)
         self->format = format_find("ndjson");

@@ -15,6 +15,8 @@
 static const option_t options[] = {
     {"follow", OPTION_BOOL, AT(follow), "no", NULL, "wait for more at the end, and for the file itself; survives its rotation"},
     {"from-end", OPTION_BOOL, AT(from_end), "no", NULL, "with --follow: begin with what is written from now on"},
+    {"from-beginning", OPTION_BOOL, AT(from_beginning), "no", NULL, "begin with what is there already: the default, said aloud"},
+    {"path-field", OPTION_TEXT, AT(path_field), NULL, "FIELD", "add a field with the path of the file that the event comes from"},
     {"rotate-wait", OPTION_DURATION, AT(rotate_wait), "5s", "DURATION",
      "with --follow: how long a renamed file that its writer keeps open is watched after its last change", 0, 3600 * NS_PER_S},
     {"files-max", OPTION_INT, AT(files_max), "4096", "N", "with a pattern: so many files at a time; more are not read, and reported", 1, 65536},
@@ -118,6 +120,8 @@ static int file_check(const source_setup_t *setup, err_t *err) {
         return err_set(err, "%s: the path is missing", setup->url);
     if (settings->from_end && !settings->follow)
         return err_set(err, "--from-end is of use together with --follow only");
+    if (settings->from_end && settings->from_beginning)
+        return err_set(err, "--from-beginning and --from-end: only one of them can be");
     char *path = path_of(setup);
     int result = file_set_means(path) ? file_set_check(path, err) : 0;
     mem_free(path);

@@ -415,3 +415,12 @@ def test_a_format_that_has_no_lines_refuses_them(tools, directory):
     (directory / "a.csv").write_text("a\n1\n")
     tool = tools.run("ingest", "a.csv", "--multiline", "java")
     assert tool.status != 0 and "--multiline is for" in tool.err
+
+
+def test_events_tell_their_file_and_where_to_begin_is_said_once(tools, directory):
+    append(directory / "a.ndjson", 1)
+    append(directory / "b.ndjson", 2)
+    tool = tools.run("ingest", "[ab].ndjson", "--path-field", "file", "--from-beginning")
+    assert [(event["n"], event["file"]) for event in tool.events] == [(1, f"{directory}/a.ndjson"), (2, f"{directory}/b.ndjson")], tool.err
+    tool = tools.run("ingest", "a.ndjson", "--follow", "--from-beginning", "--from-end")
+    assert tool.status == 64 and "only one" in tool.err
