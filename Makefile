@@ -176,6 +176,10 @@ NATS_PARTS = $(BUILD)/cmd/ingest/nats_seen.o $(BUILD)/cmd/ingest/nats_key.o
 $(BUILD)/tests/fuzz/fuzz_nats: $(BUILD)/tests/fuzz/fuzz_nats.o $(NATS_PARTS) $(BUILD)/libstream.a
 	$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 
+WEBSOCKET_PARTS = $(BUILD)/cmd/ingest/websocket_frame.o $(BUILD)/cmd/ingest/websocket_inflate.o $(BUILD)/cmd/ingest/websocket_handshake.o
+$(BUILD)/tests/fuzz/fuzz_websocket: $(BUILD)/tests/fuzz/fuzz_websocket.o $(WEBSOCKET_PARTS) $(BUILD)/libstream.a
+	$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS) -lz
+
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/libstream.a
 	$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 

@@ -6,24 +6,6 @@
 #include "data/pack.h"
 #include "http_source.h"
 
-/* Steps into a map by a path of keys; a key that holds dots itself is found when it is the last one. False when there is no such thing. */
-static bool follow_path(text_t path, value_t *value) {
-    text_t key;
-    value_t whole;
-    while (path.size) {
-        if (value->type != VALUE_MAP)
-            return false;
-        if (pack_map_get(value->packed, value->size, path, &whole)) {
-            *value = whole;
-            return true;
-        }
-        text_split(&path, '.', &key);
-        if (!pack_map_get(value->packed, value->size, key, value))
-            return false;
-    }
-    return true;
-}
-
 /* Texts and numbers as text; false for all else and for what is too long. */
 static bool put_plain(buf_t *out, value_t value) {
     if (value.type == VALUE_STRING)
@@ -63,7 +45,7 @@ static void put_record(const http_settings_t *settings, value_t item, text_t nam
     json_put_value(lines, item);
     buf_put_text(lines, wrap ? "}\n" : "\n");
     found->records++;
-    if (settings->cursor && follow_path(text_of(settings->cursor), &item)) {
+    if (settings->cursor && pack_follow(text_of(settings->cursor), &item)) {
         buf_clear(space);
         if (put_plain(space, item))
             http_keep_greatest(&found->greatest, text_make((const char *) space->data, space->size));
@@ -94,9 +76,9 @@ int http_body_to_lines(const http_settings_t *settings, xml_t *xml, text_t body,
     value_t value, next;
     ASSERT(pack_read_value(&cursor, &value));
     next = value;
-    if (settings->next && follow_path(text_of(settings->next), &next) && put_plain(&space, next))
+    if (settings->next && pack_follow(text_of(settings->next), &next) && put_plain(&space, next))
         found->next = mem_text_n((const char *) space.data, space.size);
-    if (settings->records && !follow_path(text_of(settings->records), &value)) {
+    if (settings->records && !pack_follow(text_of(settings->records), &value)) {
         if (!xml) {
             err_set(err, "the body has no %s (--records)", settings->records);
             goto out;

@@ -30,18 +30,16 @@ static void put_line(buf_t *out, value_t value) {
     buf_put_text(out, value.type != VALUE_MAP ? "}\n" : "\n");
 }
 
-static int json_to_lines(payload_t *self, text_t text, err_t *err) {
-    buf_clear(&self->packed);
-    buf_clear(&self->lines);
-    ssize_t used = json_read_value(text, &self->packed, err);
-    if (used < 0)
-        return -1;
-    if (text_trim(text_make(text.data + used, text.size - (size_t) used)).size)
-        return err_set(err, "more text after the JSON value, at byte %zd; for other payloads there is --format", used + 1);
-    pack_cursor_t cursor = pack_cursor(self->packed.data, self->packed.size);
+/* What of one value is records: the elements of an array, else the value; of null where --records leads there is none. */
+static int put_records(payload_t *self, const uint8_t *packed, size_t size, err_t *err) {
+    pack_cursor_t cursor = pack_cursor(packed, size);
     value_t value, item;
     uint32_t count;
     ASSERT(pack_read_value(&cursor, &value));
+    if (self->records && !pack_follow(text_of(self->records), &value))
+        return err_set(err, "the message has no %s (--records)", self->records);
+    if (value.type == VALUE_NULL && self->records)
+        return 0;
     if (value.type != VALUE_ARRAY) {
         put_line(&self->lines, value);
         return 0;
@@ -53,6 +51,41 @@ static int json_to_lines(payload_t *self, text_t text, err_t *err) {
         put_line(&self->lines, item);
     }
     return 0;
+}
+
+/* One value, or one on each line. */
+static int json_to_lines(payload_t *self, text_t text, err_t *err) {
+    buf_clear(&self->packed);
+    buf_clear(&self->lines);
+    ssize_t used = json_read_value(text, &self->packed, err);
+    if (used < 0)
+        return -1;
+    text_t rest = text_trim(text_make(text.data + used, text.size - (size_t) used)), line;
+    if (!rest.size)
+        return put_records(self, self->packed.data, self->packed.size, err);
+    for (rest = text; text_split(&rest, '\n', &line);) {
+        line = text_trim(line);
+        buf_clear(&self->packed);
+        used = line.size ? json_read_value(line, &self->packed, err) : 0;
+        if (used < 0 || (size_t) used < line.size)
+            return err_set(err, "more text after the JSON value, in the line that begins at byte %td; for other payloads there is --format",
+                           line.data - text.data + 1);
+        if (line.size && put_records(self, self->packed.data, self->packed.size, err))
+            return -1;
+    }
+    return 0;
+}
+
+/* An object on each line: then a bad line costs only itself. */
+static bool is_lines(text_t text) {
+    if (text.data[0] != '{')
+        return false;
+    for (const char *end = text.data + text.size, *at = text.data; (at = memchr(at, '\n', (size_t) (end - at))) != NULL; at++) {
+        const char *before = at > text.data && at[-1] == '\r' ? at - 2 : at - 1;
+        if (before < text.data || *before != '}' || (at + 1 < end && at[1] != '{'))
+            return false;
+    }
+    return true;
 }
 
 static text_t lines_of(const payload_t *self) {
@@ -72,7 +105,7 @@ static bool choose_text(payload_t *self, text_t text, const tag_t *tag) {
         self->text = lines_of(self);
         return true;
     }
-    if (text.data[0] == '{' && !memchr(text.data, '\n', text.size))
+    if (!self->records && is_lines(text))
         return true;
     if (json_to_lines(self, text, &err)) {
         source_bad(self->host, text, self->place, err.text);

@@ -3,14 +3,15 @@
 
 #include "source.h"
 
-/* The records of messages, one message at a time, as brokers bring them. A payload is JSON of any layout: an object is an event, an array one event
- * for each element, and what is neither is the field `value`; or a document of the format that --format names. It may have
+/* The records of messages, one message at a time, as brokers bring them. A payload is JSON of any layout, one value or one on each line: an object is an
+ * event, an array one event for each element, and what is neither is the field `value`; or a document of the format that --format names. It may have
  * more records than there is room for: then it is gone on with later, and how many were dealt with is part of the source's position. The caller's
  * storage; payload_init, payload_fini. */
 typedef struct payload {
     source_host_t *host;
     decoder_t *decoder;
     bool json;
+    const char *records;           /* where in a JSON value the events are, keys with dots between; borrowed, may be set after payload_init; NULL: the value itself */
     bool under_way;
     const char *place;
     text_t text;                   /* what is decoded: the message's, or `lines` */

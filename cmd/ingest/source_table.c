@@ -5,7 +5,7 @@
 
 extern const source_driver_t source_stdin, source_file, source_http, source_generator, source_system, source_postgres, source_sqlite,
     source_mysql, source_tcp, source_udp, source_unix, source_webhook, source_syslog, source_exec, source_forward, source_mqtt,
-    source_redis, source_kafka, source_statsd, source_nats;
+    source_redis, source_kafka, source_statsd, source_nats, source_websocket;
 
 const source_driver_t *const source_table[] = {
     &source_stdin,
@@ -28,6 +28,7 @@ const source_driver_t *const source_table[] = {
     &source_kafka,
     &source_statsd,
     &source_nats,
+    &source_websocket,
     NULL,
 };
 

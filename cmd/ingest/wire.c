@@ -17,6 +17,8 @@ struct wire {
     loop_watch_t *watch;           /* once it is up */
     buf_t out;
     bool is_up, paused, lost;
+    bool hung_up;                  /* seen while paused: not watched until resumed */
+    bool mute;                     /* the server takes nothing any more */
     char error[CURL_ERROR_SIZE];
 };
 
@@ -138,7 +140,9 @@ wire_t *wire_new(const wire_setup_t *setup) {
     curl_easy_setopt(wire->easy, CURLOPT_URL, url);
     curl_easy_setopt(wire->easy, CURLOPT_CONNECT_ONLY, 1L);
     curl_easy_setopt(wire->easy, CURLOPT_SSL_ENABLE_ALPN, 0L);
-    curl_easy_setopt(wire->easy, CURLOPT_PROXY, "");
+    if (!setup->proxied || setup->proxy)
+        curl_easy_setopt(wire->easy, CURLOPT_PROXY, setup->proxied ? setup->proxy : "");
+    curl_easy_setopt(wire->easy, CURLOPT_HTTPPROXYTUNNEL, 1L);
     curl_easy_setopt(wire->easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(wire->easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(wire->easy, CURLOPT_ERRORBUFFER, wire->error);
@@ -151,7 +155,7 @@ wire_t *wire_new(const wire_setup_t *setup) {
         curl_easy_setopt(wire->easy, CURLOPT_SSLCERT, setup->tls_cert);
     if (setup->tls_key)
         curl_easy_setopt(wire->easy, CURLOPT_SSLKEY, setup->tls_key);
-    wire->setup.host = wire->setup.tls_ca = wire->setup.tls_cert = wire->setup.tls_key = NULL;
+    wire->setup.host = wire->setup.proxy = wire->setup.tls_ca = wire->setup.tls_cert = wire->setup.tls_key = NULL;
     mem_free(url);
     curl_multi_add_handle(wire->multi, wire->easy);
     return wire;
@@ -177,6 +181,11 @@ static void flush(wire_t *wire) {
         CURLcode result = curl_easy_send(wire->easy, wire->out.data + at, wire->out.size - at, &sent);
         if (result == CURLE_AGAIN)
             break;
+        if (result != CURLE_OK && wire->setup.last_bytes) {
+            wire->mute = true; /* reading will tell */
+            at = wire->out.size;
+            break;
+        }
         if (result != CURLE_OK) {
             lose(wire, *wire->error ? NULL : curl_easy_strerror(result));
             return;
@@ -187,12 +196,21 @@ static void flush(wire_t *wire) {
     watch_events(wire);
 }
 
+/* A hang-up is told again and again, and cannot be left out. */
+static void unwatch(wire_t *wire) {
+    loop_remove(wire->watch);
+    wire->watch = NULL;
+    wire->hung_up = true;
+}
+
 static void on_fd(void *argument, uint32_t events) {
     wire_t *wire = argument;
     if (wire->out.size)
         flush(wire);
     if (!wire->lost && !wire->paused && (events & ~(uint32_t) EPOLLOUT))
         wire->setup.ready(wire->setup.argument);
+    else if (!wire->lost && wire->paused && wire->setup.last_bytes && (events & (EPOLLERR | EPOLLHUP)))
+        unwatch(wire);
     else if (!wire->lost && wire->paused && (events & (EPOLLERR | EPOLLHUP)))
         lose(wire, NULL); /* what has come and was not read, the server will send again */
 }
@@ -211,7 +229,7 @@ ssize_t wire_read(wire_t *wire, void *space, size_t size) {
 }
 
 void wire_write(wire_t *wire, const void *bytes, size_t size) {
-    if (wire->lost)
+    if (wire->lost || wire->mute)
         return;
     bool waits = wire->out.size > 0;
     buf_put(&wire->out, bytes, size);
@@ -244,6 +262,9 @@ void wire_resume(wire_t *wire) {
     if (!wire || !wire->paused)
         return;
     wire->paused = false;
+    if (wire->hung_up && !wire->lost)
+        wire->watch = loop_fd(wire->setup.loop, wire_fd(wire), 0, on_fd, wire);
+    wire->hung_up = false;
     watch_events(wire);
     loop_defer(wire->setup.loop, read_on, wire);
 }

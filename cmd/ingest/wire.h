@@ -19,6 +19,9 @@ typedef struct wire_setup {
     bool tls;
     const char *tls_ca;            /* NULL: the system's certificates */
     const char *tls_cert, *tls_key;
+    bool proxied;                  /* a proxy may stand in between */
+    const char *proxy;             /* with proxied: its URL; NULL: what the environment says (http_proxy, https_proxy, no_proxy) */
+    bool last_bytes;               /* what came before the server went away is read, even when that is noticed first: the server will not send it again */
     int64_t timeout;               /* ns, for connecting */
     void (*up)(void *argument);
     void (*ready)(void *argument); /* wire_read may have something */

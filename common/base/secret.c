@@ -71,18 +71,6 @@ void secrets_add(secrets_t *secrets, text_t value) {
     add_escaped(secrets, value, "\"\\/");
 }
 
-static void put_base64(buf_t *out, text_t text) {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < text.size; i += 3) {
-        size_t have = text.size - i < 3 ? text.size - i : 3;
-        uint32_t bits = 0;
-        for (size_t k = 0; k < 3; k++)
-            bits = bits << 8 | (k < have ? (unsigned char) text.data[i + k] : 0);
-        for (size_t k = 0; k < 4; k++)
-            buf_put_byte(out, k <= have ? (uint8_t) digits[bits >> (18 - 6 * k) & 63] : '=');
-    }
-}
-
 void secrets_add_login(secrets_t *secrets, text_t user, text_t password) {
     if (!user.size && !password.size)
         return;
@@ -91,7 +79,7 @@ void secrets_add_login(secrets_t *secrets, text_t user, text_t password) {
     buf_put_byte(&login, ':');
     buf_put(&login, password.data, password.size);
     text_t both = text_make((const char *) login.data, login.size);
-    put_base64(&coded, both);
+    text_put_base64(&coded, both);
     secrets_add(secrets, password);
     secrets_add(secrets, both);
     secrets_add(secrets, text_make((const char *) coded.data, coded.size));

@@ -370,3 +370,15 @@ void text_put_json(buf_t *out, text_t text) {
     }
     buf_put_byte(out, '"');
 }
+
+void text_put_base64(buf_t *out, text_t text) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (size_t i = 0; i < text.size; i += 3) {
+        size_t have = text.size - i < 3 ? text.size - i : 3;
+        uint32_t bits = 0;
+        for (size_t k = 0; k < 3; k++)
+            bits = bits << 8 | (k < have ? (unsigned char) text.data[i + k] : 0);
+        for (size_t k = 0; k < 4; k++)
+            buf_put_byte(out, k <= have ? (uint8_t) digits[bits >> (18 - 6 * k) & 63] : '=');
+    }
+}

@@ -72,4 +72,7 @@ void text_make_valid(char *text);
 /* As a JSON string with its quotes; invalid UTF-8 becomes U+FFFD. */
 void text_put_json(buf_t *out, text_t text);
 
+/* Base64 (RFC 4648, section 4), padded. */
+void text_put_base64(buf_t *out, text_t text);
+
 #endif

@@ -540,3 +540,20 @@ bool pack_map_get(const uint8_t *packed, size_t size, text_t key, value_t *value
     }
     return found.at && pack_read_value(&found, value);
 }
+
+bool pack_follow(text_t path, value_t *value) {
+    text_t key;
+    value_t whole;
+    while (path.size) {
+        if (value->type != VALUE_MAP)
+            return false;
+        if (pack_map_get(value->packed, value->size, path, &whole)) {
+            *value = whole;
+            return true;
+        }
+        text_split(&path, '.', &key);
+        if (!pack_map_get(value->packed, value->size, key, value))
+            return false;
+    }
+    return true;
+}

@@ -60,4 +60,8 @@ bool pack_within(pack_cursor_t cursor, unsigned levels);
 /* Looks up a key of a packed map (bytes as in VALUE_MAP). Last duplicate wins. */
 bool pack_map_get(const uint8_t *packed, size_t size, text_t key, value_t *value);
 
+/* Steps into a map by a path of keys with dots between; a key that holds dots itself is found when it is the last one. False when there is no
+ * such thing, and *value is then somewhere on the way. */
+bool pack_follow(text_t path, value_t *value);
+
 #endif

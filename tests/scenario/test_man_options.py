@@ -83,7 +83,7 @@ def test_every_default_in_ingest_is_what_the_page_says(tools):
     heading = {"file": "Files", "http": "Web", "generator": "Generators", "system": "This machine", "postgres": "PostgreSQL", "sqlite": "SQLite"}
     heading |= {"mysql": "MySQL", "nats": "NATS", "mqtt": "MQTT", "redis": "Redis", "kafka": "Kafka"}
     heading |= {"tcp": "Connections", "udp": "Datagrams", "unix": "Local sockets", "webhook": "Webhooks", "syslog": "Syslog", "exec": "Commands"}
-    heading |= {"forward": "Forward", "statsd": "Metrics of programs"}
+    heading |= {"forward": "Forward", "statsd": "Metrics of programs", "websocket": "WebSocket feeds"}
     wrong = []
     for name, options in [("options", listed["options"])] + [(d["name"], d["options"]) for d in listed["drivers"] if d["options"]]:
         text = sections["options"] if name == "options" else next(v for k, v in sections.items() if k.startswith(heading[name]))

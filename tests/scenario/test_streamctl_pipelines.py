@@ -251,6 +251,8 @@ def test_every_ready_configuration_is_good(control, monkeypatch):
     monkeypatch.setenv("API_URL", "https://api.example.com")
     monkeypatch.setenv("API_KEY", "secret")
     monkeypatch.setenv("NATS_URL", "nats+tls://nats.example.com/orders.>")
+    monkeypatch.setenv("FEED_URL", "wss://feed.example.com/stream")
+    monkeypatch.setenv("FEED_TOKEN", "secret")
     monkeypatch.setenv("MQTT_URL", "mqtts://broker.example.com/plant/+/+/#")
     monkeypatch.setenv("KAFKA_URL", "kafka://kafka1.example.com:9092,kafka2.example.com:9092/payments")
     monkeypatch.setenv("REDIS_URL", "rediss://redis.example.com/orders")
