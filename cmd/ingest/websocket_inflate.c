@@ -22,7 +22,7 @@ void ws_inflate_message(ws_inflate_t *self, bool reset) {
 }
 
 bool ws_inflate_put(ws_inflate_t *self, text_t bytes, buf_t *out, uint64_t limit, bool *too_large) {
-    uint8_t nowhere[4096];
+    uint8_t nowhere[4096] = {0};
     z_stream *stream = &self->stream;
     stream->next_in = (Bytef *) (uintptr_t) bytes.data;
     stream->avail_in = (uInt) bytes.size;
