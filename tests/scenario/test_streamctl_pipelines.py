@@ -246,6 +246,21 @@ def test_the_ready_pipeline_of_log_files(control, directory):
     assert sorted(event["n"] for event in lines_of(path)) == [1, 3, 4]
 
 
+def test_the_ready_pipeline_of_a_web_servers_logs(control, directory):
+    content = json.loads((PIPELINES / "web-server-logs.json").read_text())
+    content["server"] = {"enabled": False}
+    (directory / "config.json").write_text(json.dumps(content))
+    (directory / "logs").mkdir()
+    line = '10.0.0.1 - - [27/Nov/2026:06:00:00 +0000] "GET /{0} HTTP/1.1" {1} 5 "-" "curl"\n'
+    (directory / "logs/access.log").write_text(line.format("fine", 200) + line.format("broken", 502))
+    (directory / "logs/app1.log").write_text("INFO a\nERROR b\njava.io.IOException: c\n\tat d.E.f(E.java:1)\nINFO g\n")
+    control.good("start")
+    path = directory / "trouble.ndjson"
+    wait_for(lambda: path.exists() and path.read_bytes().count(b"\n") == 2, "both kinds of trouble")
+    control.good("stop")
+    assert {event.get("path", event.get("message")) for event in lines_of(path)} == {"/broken", "ERROR b\njava.io.IOException: c\n\tat d.E.f(E.java:1)"}
+
+
 def test_every_ready_configuration_is_good(control, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", "postgres://app@db.example.com/shop")
     monkeypatch.setenv("API_URL", "https://api.example.com")
