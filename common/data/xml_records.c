@@ -16,6 +16,7 @@
 #define DEPTH_MAX 4095u
 #define NESTED_MAX 4095u
 #define DECLARATION_MAX 1024           /* bytes of <?xml ... ?> */
+#define SAMPLE 1024                    /* bytes of a text outside of elements that are told */
 
 /* Inside of what has to be passed over, to its end. */
 typedef enum inside { INSIDE_NOTHING, INSIDE_COMMENT, INSIDE_CDATA, INSIDE_INSTRUCTION, INSIDE_DOCTYPE } inside_t;
@@ -294,7 +295,7 @@ static void tell(xml_records_t *self, decode_target_t *target, text_t where, con
 
 static const char *give_up(xml_records_t *self, decode_target_t *target, const char *p, const char *end, const char *reason) {
     self->garbage = false;
-    tell(self, target, text_make(p, (size_t) (end - p)), reason);
+    tell(self, target, text_make(p, end - p < 2 ? (size_t) (end - p) : 2), reason); /* no more of it is surely here */
     self->hopeless = true;
     return end;
 }
@@ -423,7 +424,7 @@ static const char *take_token(xml_records_t *self, const char *p, const char *en
         return give_up(self, target, p, end, "UTF-16 cannot be read here; iconv(1) makes UTF-8 of it");
     if (!is_name_start(p[1]) && (p[1] != '/' || self->skipping)) {
         if (!self->skipping)
-            tell(self, target, text_make(p, (size_t) (end - p)), "a < that begins no tag");
+            tell(self, target, text_make(p, 2), "a < that begins no tag");
         if (p[1] != '/')
             return p + 1;
     }
@@ -436,7 +437,7 @@ static const char *take_token(xml_records_t *self, const char *p, const char *en
 
 /* Text outside of all elements. */
 static const char *take_text(xml_records_t *self, const char *p, const char *behind, decode_target_t *target) {
-    text_t text = text_trim(text_make(p, (size_t) (behind - p)));
+    text_t text = text_trim(text_make(p, behind - p < SAMPLE ? (size_t) (behind - p) : SAMPLE));
     bool mark = text.size == 3 && memcmp(text.data, "\xef\xbb\xbf", 3) == 0;
     if (text.size && !mark && !self->depth && !self->skipping)
         tell(self, target, text, "text outside of an element");
@@ -455,9 +456,11 @@ static size_t feed(decoder_t *decoder, const char *data, size_t size, bool at_en
             if (behind == p)
                 break;
             p = behind;
+        } else if (*p == ' ' || (*p >= '\t' && *p <= '\r')) {
+            p++;
         } else if (*p != '<') {
             const char *next = memchr(p, '<', (size_t) (end - p));
-            if (!next && !at_end && !self->depth && !self->skipping && end - p < 3) /* a byte order mark may be cut */
+            if (!next && !at_end && !self->depth && !self->skipping && end - p < SAMPLE) /* told as it is, however it is cut */
                 break;
             p = take_text(self, p, next ? next : end, target);
         } else {
@@ -469,7 +472,7 @@ static size_t feed(decoder_t *decoder, const char *data, size_t size, bool at_en
     }
     if (at_end && !stop && (p < end || self->depth || self->inside || self->skipping) && !self->hopeless) {
         self->garbage = false;
-        tell(self, target, text_make(p, (size_t) (end - p)), "the text ends inside of an element");
+        tell(self, target, text_make(end, 0), "the text ends inside of an element");
         p = end;
         decoder->class->reset(decoder);
     }
