@@ -9,8 +9,7 @@
 
 #define BAD_UNSTORED 1000              /* dead letters that a restart may have to write again */
 
-/* The wall clock, read once per round of the loop. */
-static int64_t wall_clock(source_host_t *host) {
+int64_t host_clock(source_host_t *host) {
     int64_t round = loop_now(host->stage->loop);
     if (host->round != round || !host->now) {
         host->round = round;
@@ -24,6 +23,7 @@ static void pause_source(source_host_t *host) {
         host->paused = true;
         if (host->started)
             host->source->class->pause(host->source);
+        host_devices_listen(host);
     }
 }
 
@@ -33,6 +33,7 @@ static void resume_source(stage_t *stage) {
         return;
     host->paused = false;
     host->source->class->resume(host->source);
+    host_devices_listen(host);
 }
 
 void source_patient(source_host_t *host) {
@@ -166,7 +167,7 @@ static bool on_committed(void *argument) {
     if (host->tag)
         tag_last(builder, host->tag, &host->other);
     if (__builtin_expect(host->target.topic != NULL, 0) && strcmp(host->target.topic, host->stage->name) != 0 &&
-        frame_topic_valid(host->target.topic, strlen(host->target.topic))) {
+        frame_topic_valid(host->target.topic, strlen(host->target.topic)) && !host_devices_own(host, host->target.topic)) {
         divert(host, builder);
         builder = host->target.builder;
     } else {
@@ -202,7 +203,7 @@ size_t source_decode(source_host_t *host, decoder_t *decoder, const char *data, 
     host->decoded = 0;
     host->target.builder = stage_builder(host->stage, host->stage->name);
     host->target.topic = NULL;
-    host->target.ingest_time = wall_clock(host);
+    host->target.ingest_time = host_clock(host);
     host->target.committed = on_committed;
     host->target.bad = on_bad;
     host->target.argument = host;
@@ -226,7 +227,7 @@ static void bad_before(void *argument, text_t record, uint64_t number, const cha
 
 bool source_prime(source_host_t *host, decoder_t *decoder, const char *data, size_t size) {
     frame_builder_t nowhere = {0};
-    decode_target_t target = {.builder = &nowhere, .ingest_time = wall_clock(host), .committed = primed, .bad = bad_before, .argument = host};
+    decode_target_t target = {.builder = &nowhere, .ingest_time = host_clock(host), .committed = primed, .bad = bad_before, .argument = host};
     host->primed = false;
     decoder_feed(decoder, data, size, false, &target);
     builder_fini(&nowhere);
@@ -285,7 +286,7 @@ frame_builder_t *source_begin(source_host_t *host) {
 
 void source_commit(source_host_t *host) {
     frame_builder_t *builder = host->target.builder;
-    int64_t now = wall_clock(host);
+    int64_t now = host_clock(host);
     builder_commit(builder, now, now);
     count_events(host, host->stage->name, builder, 1);
 }
@@ -293,7 +294,7 @@ void source_commit(source_host_t *host) {
 void source_commit_at(source_host_t *host, int64_t event_time) {
     frame_builder_t *builder = host->target.builder;
     builder->data_time = true;
-    builder_commit(builder, event_time, wall_clock(host));
+    builder_commit(builder, event_time, host_clock(host));
     count_events(host, host->stage->name, builder, 1);
 }
 
@@ -320,6 +321,7 @@ static void publish_health(source_host_t *host) {
     if (!host->healthy)
         reason = host->reason;
     metrics_health(host->healthy && !host->quiet, reason);
+    host_devices_listen(host);
 }
 
 void source_healthy(source_host_t *host) {
@@ -419,5 +421,6 @@ void host_report(const source_host_t *host) {
 }
 
 void host_fini(source_host_t *host) {
+    host_devices_free(host);
     buf_fini(&host->other);
 }

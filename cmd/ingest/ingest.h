@@ -39,6 +39,9 @@ struct source_host {
     int64_t greatest;              /* of the builder before the event that is being added */
     bool data_time;
 
+    struct host_devices *devices;  /* --device; or NULL */
+    bool keeping;                  /* decoded events are old ones that the server had kept: no sign of life */
+
     int64_t round, now;            /* the wall clock, ns, and the round of the loop it was read in */
 
     /* health */
@@ -48,12 +51,20 @@ struct source_host {
     bool quiet;
 };
 
+/* --device... */
+typedef struct device_options {
+    char *fields;
+    double late, offline;
+    int64_t floor, patience, limit;
+} device_options_t;
+
 typedef struct ingest {
     /* options */
     char *format;
     char *type;
     char *url_option, *path_option;
     int64_t sample, sample_wait, expect;
+    device_options_t device;
 
     char *url;                     /* positional */
     given_option_t *given;
@@ -88,5 +99,18 @@ void host_stored(source_host_t *host);                /* the position goes into 
 void host_report(const source_host_t *host);          /* the last words of a run */
 void host_fini(source_host_t *host);
 void host_watch(source_host_t *host, int64_t expect);
+int64_t host_clock(source_host_t *host);              /* the wall clock, ns, read once per round of the loop */
+
+/* host_devices.c: what ingest knows of the devices behind its source, and tells in the stream NAME.devices. */
+int host_devices_check(const device_options_t *options, err_t *err);
+int host_devices_open(source_host_t *host, const device_options_t *options, err_t *err);    /* nothing without --device */
+void host_devices_begin(source_host_t *host);         /* the source has been started */
+void host_devices_free(source_host_t *host);
+void host_devices_listen(source_host_t *host);        /* whether data could come may have changed; legal without devices */
+bool host_devices_own(const source_host_t *host, const char *topic);     /* the stream is ours */
+void host_devices_emitted(stage_t *stage, const frame_t *frame, bool again);
+const char *host_devices_follow(stage_t *stage);
+void host_devices_keep(stage_t *stage, buf_t *out);
+int host_devices_kept(stage_t *stage, text_t state, err_t *err);
 
 #endif

@@ -156,7 +156,7 @@ static void subscribe(mqtt_t *self) {
     for (size_t i = 0; i < n; i++) {
         char *text = subscription(self, i);
         if (!is_subscribed(self, text)) {
-            bool keep_out = !self->setup.retained && self->setup.connect.version == MQTT_5_0;
+            bool keep_out = !self->setup.retained && i < self->setup.kept_from && self->setup.connect.version == MQTT_5_0;
             options[count] = (uint8_t) (self->setup.qos | (keep_out ? 2 << 4 : 0));
             filters[count++] = self->setup.filters[i];
         }
@@ -222,7 +222,7 @@ static bool take_suback(mqtt_t *self, const mqtt_packet_t *packet) {
 static int take_publish(mqtt_t *self, const mqtt_packet_t *packet) {
     if (acks_known(&self->acks, packet))
         return 1;
-    if ((self->setup.retained || !packet->retained) && !self->setup.message(self->setup.argument, packet))
+    if (!self->setup.message(self->setup.argument, packet))
         return 0;
     acks_taken(&self->acks, packet);
     self->setup.moved(self->setup.argument);

@@ -20,8 +20,9 @@ typedef struct mqtt_setup {
     mqtt_connect_t connect;
     const char *const *filters;
     size_t filter_count;
+    size_t kept_from;              /* what the server kept for filters from this one on is wanted in any case */
     unsigned qos;
-    bool retained;                 /* messages that the server kept from before are wanted */
+    bool retained;                 /* messages that the server kept from before are wanted; it may send them all the same */
     /* A message that is new. False: no more room; it is given again after mqtt_resume. */
     bool (*message)(void *argument, const mqtt_packet_t *packet);
     void (*unusable)(void *argument, const mqtt_packet_t *packet, const char *reason);

@@ -119,6 +119,13 @@ void source_abort(source_host_t *host);
 /* Input that cannot be used: counted as in and dead. */
 void source_bad(source_host_t *host, text_t record, const char *place, const char *reason);
 
+/* Devices, where --device was given. The name: the values of the fields of --device, joined with "/". A word about presence that is not in an
+ * event: a last will, a gateway's message. kept: an old one, that the server had kept. */
+bool source_has_devices(const source_host_t *host);
+void source_presence(source_host_t *host, text_t device, bool online, bool kept);
+/* What is handed over from now on is old: kept by the server, no sign of life of the device. */
+void source_kept(source_host_t *host, bool kept);
+
 /* So many events were sent to us and are lost, as there was no room for them: counted as in and dropped. */
 void source_dropped(source_host_t *host, uint64_t events);
 

@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "data/pack.h"
 #include "mqtt.h"
+#include "mqtt_presence.h"
 #include "payload.h"
 #include "server_url.h"
 #include "source.h"
@@ -19,6 +20,8 @@ typedef struct mqtt_settings {
     int protocol;
     char *client_id;
     char *topic_field, *topic_fields, *retained_field;
+    option_list_t presence;
+    char *presence_online, *presence_offline;
     bool retained;
     char *user, *password;
     int64_t keepalive, session_expiry, connect_timeout, retry_min, retry_max;
@@ -35,6 +38,9 @@ static const option_t options[] = {
     {"topic-fields", OPTION_TEXT, AT(topic_fields), NULL, "NAME,...", "fields that get the topic's levels, from the first on; - for none"},
     {"retained", OPTION_BOOL, AT(retained), "yes", NULL, "take messages that the server kept from before the subscription"},
     {"retained-field", OPTION_TEXT, AT(retained_field), NULL, "NAME", "the field that tells whether the message was such a one"},
+    {"presence", OPTION_LIST, AT(presence), NULL, "TOPIC", "where a device's last will or gateway says whether it is there, with {device} for its name (--device)"},
+    {"presence-online", OPTION_TEXT, AT(presence_online), "online,connected,ready,true,1", "WORD,...", "payloads there that mean: it is online"},
+    {"presence-offline", OPTION_TEXT, AT(presence_offline), "offline,disconnected,lost,false,0", "WORD,...", "payloads there that mean: it is not"},
     {"user", OPTION_TEXT, AT(user), NULL, "NAME", "user name, instead of the URL's"},
     {"password", OPTION_SECRET, AT(password), NULL, "SECRET", "password; better in --settings than on the command line"},
     {"keepalive", OPTION_DURATION, AT(keepalive), "60s", "DURATION", "longest silence before the connection is tested; 0: never", 0, 65535 * NS_PER_S},
@@ -58,6 +64,9 @@ typedef struct mqtt_source {
     char *client;
     const char **filters;
     size_t filter_count;
+    size_t data_filters;           /* so many, then those of presence */
+    char **presence_filters;       /* ended by NULL */
+    buf_t device;                  /* whose presence a message tells of */
     mqtt_t *mqtt;
     payload_t payload;
     bool restored, waiting;        /* waiting: for our name to be durable, before the server hears it */
@@ -98,9 +107,35 @@ static void name_place(mqtt_source_t *self, const mqtt_packet_t *packet) {
     text_put_visible(&self->topic, packet->topic, 200);
 }
 
+/* Whether the message is a word about presence; then it is no event. */
+static bool take_presence(mqtt_source_t *self, const mqtt_packet_t *packet) {
+    const mqtt_settings_t *settings = self->settings;
+    source_host_t *host = self->setup.host;
+    size_t i = 0;
+    if (!source_has_devices(host))
+        return false;
+    while (i < settings->presence.count && !presence_match(settings->presence.items[i], packet->topic, &self->device))
+        i++;
+    if (i == settings->presence.count)
+        return false;
+    bool online = presence_says(packet->payload, settings->presence_online);
+    if (online || presence_says(packet->payload, settings->presence_offline)) {
+        source_presence(host, text_make((const char *) self->device.data, self->device.size), online, packet->retained);
+        source_healthy(host);
+    } else if (packet->payload.size) { /* an empty one takes a kept message away, and says nothing */
+        name_place(self, packet);
+        source_bad(host, text_make(packet->payload.data, packet->payload.size < 1024 ? packet->payload.size : 1024), buf_text(&self->topic),
+                   "neither of --presence-online nor of --presence-offline");
+    }
+    return true;
+}
+
 static bool on_message(void *argument, const mqtt_packet_t *packet) {
     mqtt_source_t *self = argument;
     if (!self->delivering) {
+        if (take_presence(self, packet) || (packet->retained && !self->settings->retained))
+            return true;
+        source_kept(self->setup.host, packet->retained);
         name_place(self, packet);
         make_tag(self, packet);
         self->id = packet->id;
@@ -233,6 +268,10 @@ static void mqtt_source_free(source_t *source) {
     mqtt_free(self->mqtt);
     payload_fini(&self->payload);
     buf_fini(&self->topic);
+    buf_fini(&self->device);
+    for (size_t i = 0; self->presence_filters[i]; i++)
+        mem_free(self->presence_filters[i]);
+    mem_free(self->presence_filters);
     buf_fini(&self->tag.pairs);
     server_url_fini(&self->url);
     mem_free(self->filters);
@@ -311,6 +350,8 @@ static int mqtt_check(const source_setup_t *setup, err_t *err) {
     int result = *url.path ? mqtt_check_filter(url.path, err) : 0;
     for (size_t i = 0; i < settings->topics.count && !result; i++)
         result = mqtt_check_filter(settings->topics.items[i], err);
+    for (size_t i = 0; i < settings->presence.count && !result; i++)
+        result = presence_check(settings->presence.items[i], err);
     if (!result && !*url.path && !settings->topics.count)
         result = err_set(err, "which topic? mqtt://host/topic/# or --topic FILTER; # is all topics");
     if (!result && !url.tls && (settings->tls_ca || settings->tls_cert || settings->tls_key))
@@ -331,19 +372,27 @@ static char *new_client(void) {
     return mem_format("ingest%016llx", (unsigned long long) number);
 }
 
+static void add_filter(mqtt_source_t *self, const char *filter) {
+    if (source_trial(self->setup.host) && strncmp(filter, "$share/", 7) == 0) /* others are to get their share all the same */
+        filter = strchr(filter + 7, '/') + 1;
+    for (size_t i = 0; i < self->filter_count; i++)
+        if (strcmp(self->filters[i], filter) == 0)
+            return;
+    if (*filter)
+        self->filters[self->filter_count++] = filter;
+}
+
 static void choose_filters(mqtt_source_t *self) {
     const mqtt_settings_t *settings = self->settings;
-    self->filters = mem_zero((settings->topics.count + 1) * sizeof *self->filters);
-    for (size_t i = 0; i < settings->topics.count + 1; i++) {
-        const char *filter = i ? settings->topics.items[i - 1] : self->url.path;
-        if (source_trial(self->setup.host) && strncmp(filter, "$share/", 7) == 0) /* others are to get their share all the same */
-            filter = strchr(filter + 7, '/') + 1;
-        bool twice = !*filter;
-        for (size_t j = 0; j < self->filter_count; j++)
-            twice |= strcmp(self->filters[j], filter) == 0;
-        if (!twice)
-            self->filters[self->filter_count++] = filter;
-    }
+    size_t presence = source_has_devices(self->setup.host) ? settings->presence.count : 0;
+    self->filters = mem_zero((settings->topics.count + presence + 1) * sizeof *self->filters);
+    self->presence_filters = mem_zero((presence + 1) * sizeof *self->presence_filters);
+    add_filter(self, self->url.path);
+    for (size_t i = 0; i < settings->topics.count; i++)
+        add_filter(self, settings->topics.items[i]);
+    self->data_filters = self->filter_count;
+    for (size_t i = 0; i < presence; i++)
+        add_filter(self, self->presence_filters[i] = presence_filter(settings->presence.items[i]));
 }
 
 static void make_session(mqtt_source_t *self) {
@@ -372,6 +421,7 @@ static void make_session(mqtt_source_t *self) {
         },
         .filters = self->filters,
         .filter_count = self->filter_count,
+        .kept_from = self->data_filters,
         .qos = (unsigned) settings->qos,
         .retained = settings->retained,
         .message = on_message,

@@ -20,6 +20,15 @@ static const option_t options[] = {
      "how long --sample waits for its events before it fails", 1, 3600 * NS_PER_S},
     {"expect", OPTION_DURATION, AT(expect), "0", "DURATION", "report the source as unhealthy when no event arrives for so long; 0: never", 0,
      INT64_C(86400) * 365 * NS_PER_S},
+    {"device", OPTION_TEXT, AT(device.fields), NULL, "FIELD,...",
+     "the fields whose values say which device an event comes from: changes of their presence go to the stream NAME.devices"},
+    {"device-late", OPTION_NUMBER, AT(device.late), "3", "N", "a device is late after so many of its usual intervals without a message", 1, 1000},
+    {"device-offline", OPTION_NUMBER, AT(device.offline), "10", "N", "and offline after so many", 1, 100000},
+    {"device-floor", OPTION_DURATION, AT(device.floor), "10s", "DURATION", "shorter intervals count as this one; messages closer together are one beat", NS_PER_MS,
+     86400 * NS_PER_S},
+    {"device-patience", OPTION_DURATION, AT(device.patience), "1d", "DURATION", "a device whose interval is not known yet is offline after so long", NS_PER_MS,
+     INT64_C(86400) * 3650 * NS_PER_S},
+    {"device-limit", OPTION_INT, AT(device.limit), "10000", "N", "devices that are remembered at most; the one silent for the longest time makes room", 1, 1000000},
     {0},
 };
 
@@ -90,8 +99,9 @@ static void print_sample(stage_t *stage) {
 static int on_check(stage_t *stage, err_t *err) {
     ingest_t *ingest = stage->own;
     ingest->host.stage = stage;
-    if (ingest_choose(stage, ingest, err))
+    if (ingest_choose(stage, ingest, err) || host_devices_check(&ingest->device, err))
         return -1;
+    stage->follows = ingest->device.fields && !ingest->sample;
     if (ingest->sample) {
         ingest->host.wanted = ingest->sample;
         ingest->host.trial = true;
@@ -173,6 +183,7 @@ static int on_ended(stage_t *stage, err_t *err) {
     ingest_t *ingest = stage->own;
     err_t gone;
     ingest->setup.loop = stage->loop;
+    stage->follows = false;
     if (ingest->host.driver->open(&ingest->host.source, &ingest->setup, &gone)) {
         log_info("%s", gone.text);
         return 0;
@@ -184,7 +195,8 @@ static int on_start(stage_t *stage, err_t *err) {
     ingest_t *ingest = stage->own;
     source_host_t *host = &ingest->host;
     ingest->setup.loop = stage->loop;
-    if (host->driver->open(&host->source, &ingest->setup, err) || restore(stage, err))
+    if (host_devices_open(host, &ingest->device, err) || host->driver->open(&host->source, &ingest->setup, err) || restore(stage, err) ||
+        stage_recall_kept(stage, err))
         return -1;
     host_begin(host);
     if (host->source->class->start(host->source, err))
@@ -192,6 +204,7 @@ static int on_start(stage_t *stage, err_t *err) {
     host->started = true;
     if (host->moved && stage_stateful(stage))
         stage_note(stage);
+    host_devices_begin(host);
     if (host->paused)
         host->source->class->pause(host->source);
     host_watch(host, ingest->expect);
@@ -233,4 +246,8 @@ const tool_t ingest_tool = {
     .stop = on_stop,
     .position = on_position,
     .acknowledge = on_acknowledge,
+    .emitted = host_devices_emitted,
+    .follow = host_devices_follow,
+    .keep = host_devices_keep,
+    .kept = host_devices_kept,
 };

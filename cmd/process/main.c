@@ -31,7 +31,7 @@ typedef struct news {
 typedef struct process {
     char *file;               /* -f */
     int64_t idle;
-    int others;
+    int others, about;
     int64_t trace;            /* follow one event in so many; 0: none */
     char *text;               /* PROGRAM, or the setting "program" */
     bool given;
@@ -53,7 +53,8 @@ static const option_t options[] = {
     {"idle", OPTION_DURATION, AT(idle), "30s", "DURATION",
      "an input silent for so long no longer holds windows up; 0: it does for ever"},
     {"others", OPTION_CHOICE, AT(others), "pass", "pass|drop|process",
-     "what becomes of alerts and *.late that come in: passed on as they are, dropped, or processed like all events"},
+     "what becomes of alerts, *.late and *.devices that come in: passed on as they are, dropped, or processed like all events"},
+    {"about", OPTION_CHOICE, AT(about), "data", "data|devices", "devices: the program gets the streams *.devices, and the rest is what --others says"},
     {"trace", OPTION_INT, AT(trace), NULL, "[=N]", "show on standard error what becomes of every event, or of one in N", 0, INT64_C(1) << 60},
     {NULL},
 };
@@ -158,6 +159,7 @@ static int check(stage_t *stage, err_t *err) {
         .inputs = stage->settings.from.count ? (unsigned) stage->settings.from.count : 1,
         .idle = process->idle,
         .others = (others_t) process->others,
+        .devices = process->about,
         .batch_events = (uint64_t) stage->settings.batch_size,
         .batch_bytes = stage->settings.batch_bytes,
         .frame = out_frame,

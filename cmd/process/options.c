@@ -16,6 +16,8 @@ static void put(const program_setup_t *setup, buf_t *out) {
     text_put_duration(out, setup->idle);
     buf_format(out, "\n--others %s\n--batch-size %llu\n--batch-bytes %llu\n", others[setup->others], (unsigned long long) setup->batch_events,
                (unsigned long long) setup->batch_bytes);
+    if (setup->devices)
+        buf_put_text(out, "--about devices\n");
 }
 
 /* The first line in which they differ. */

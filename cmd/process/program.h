@@ -16,7 +16,8 @@ typedef struct program_setup {
     unsigned inputs;              /* how many: until each was heard from, the watermark waits. Frames of inputs from this number on (dead letters
                                    * that are sent again) are processed like all, but do not move event time */
     int64_t idle;                 /* ns without a frame after which an origin or input no longer holds the watermark; 0: never */
-    others_t others;              /* what becomes of frames of the streams "alerts" and "*.late", which the program is not about */
+    others_t others;              /* what becomes of frames of the streams "alerts", "*.late" and "*.devices", which the program is not about */
+    bool devices;                 /* it is about "*.devices", and not about anything else */
     uint64_t batch_events, batch_bytes;   /* an output frame at most */
     /* Takes the reference. In order; called from program_frame, program_tick and program_end. */
     void (*frame)(void *argument, frame_t *frame);

@@ -292,9 +292,12 @@ static void raise_by_frame(program_t *program) {
         program->watermark = least;
 }
 
-/* Streams beside a main one: their events are another stage's alerts and latecomers. */
+/* Streams beside a main one: their events are another stage's alerts and latecomers, and news of a source's devices. */
 static bool is_other(const program_t *program, const frame_t *frame) {
-    return program->setup.others != OTHERS_PROCESS && (strcmp(frame->topic, "alerts") == 0 || text_ends(frame->topic, ".late"));
+    bool devices = text_ends(frame->topic, ".devices");
+    if (program->setup.devices)
+        return !devices;
+    return program->setup.others != OTHERS_PROCESS && (devices || strcmp(frame->topic, "alerts") == 0 || text_ends(frame->topic, ".late"));
 }
 
 static void read_frame(program_t *program) {
@@ -396,6 +399,8 @@ void program_frame(program_t *program, unsigned input, frame_t *frame) {
     program->work = (work_t){.frame = frame_ref(frame), .origin = origin, .others = least_watermark(program, origin),
                              .limit = frame->watermark == FRAME_NO_WATERMARK ? INT64_MAX : frame->watermark, .next = TASK_TELL};
     if (is_other(program, frame)) {
+        if (program->setup.devices)
+            raise_by_frame(program); /* news of devices are rare: the time goes on by the data */
         if (program->setup.others == OTHERS_DROP)
             program->ledger.filtered += frame->events;
         else if (frame->events)

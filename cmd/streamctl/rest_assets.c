@@ -17,6 +17,7 @@
     X(chart, "/chart.js", "chart.js", "text/javascript; charset=utf-8") \
     X(graph, "/graph.js", "graph.js", "text/javascript; charset=utf-8") \
     X(ledger, "/ledger.js", "ledger.js", "text/javascript; charset=utf-8") \
+    X(devices, "/devices.js", "devices.js", "text/javascript; charset=utf-8") \
     X(layout, "/layout.js", "layout.js", "text/javascript; charset=utf-8") \
     X(format, "/format.js", "format.js", "text/javascript; charset=utf-8") \
     X(panels, "/panels.js", "panels.js", "text/javascript; charset=utf-8") \

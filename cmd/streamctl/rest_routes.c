@@ -16,6 +16,7 @@ const rest_route_t rest_routes[] = {
     {"GET", "/api/metrics", rest_get_metrics, false, "the stages' numbers"},
     {"GET", "/metrics", rest_get_prometheus, false, "all metrics in Prometheus' text format"},
     {"GET", "/api/alerts", rest_get_alerts, false, "the newest alerts: ?limit=1..200"},
+    {"GET", "/api/devices", rest_get_devices, false, "the devices behind the sources: ?source=&status=online|late|offline&search=&limit=0..1000&offset="},
     {"GET", "/api/audit", rest_get_audit, false, "the ledger of every stage, and whether each event is accounted for"},
     {"GET", "/api/dead-letters", rest_get_letters, false, "what could not be used, by stage, with the newest: ?limit=0..50"},
     {"POST", "/api/dead-letters/{stage}/replay", rest_replay_letters, true, "send a stage's dead letters again"},

@@ -275,7 +275,8 @@ static bool stream_known(const config_t *config, const char *name) {
         return true;
     const char *dot = strchr(name, '.');
     for (size_t i = 0; i < config->source_count; i++)
-        if (config->sources[i].name && strcmp(config->sources[i].name, name) == 0)
+        if (config->sources[i].name && (strcmp(config->sources[i].name, name) == 0 ||
+                                        (dot && text_starts(name, config->sources[i].name) && text_ends(name, ".devices"))))
             return true;
     for (size_t i = 0; i < config->pipeline_count; i++) {
         const config_pipeline_t *pipeline = &config->pipelines[i];

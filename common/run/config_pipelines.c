@@ -140,6 +140,21 @@ static bool add_matches(const config_t *config, config_pipeline_t *pipeline, con
     return found;
 }
 
+/* "NAME.devices" of sources: their news of devices. */
+static bool add_devices(const config_t *config, config_pipeline_t *pipeline, const char *name) {
+    size_t size = strlen(name);
+    if (!text_ends(name, ".devices") || strpbrk(name, "*?["))
+        return false;
+    char *source = mem_text_n(name, size - strlen(".devices"));
+    bool found = false;
+    for (size_t i = 0; i < config->source_count && !found; i++)
+        found = config->sources[i].name && strcmp(config->sources[i].name, source) == 0;
+    if (found && !has(&pipeline->from, source))
+        config_option_list_add(&pipeline->from, source);
+    mem_free(source);
+    return found;
+}
+
 void checker_resolve_from(checker_t *checker, config_pipeline_t *pipeline, const option_list_t *from, const json_t *value,
                           const char *pointer) {
     const config_t *config = checker->config;
@@ -151,9 +166,14 @@ void checker_resolve_from(checker_t *checker, config_pipeline_t *pipeline, const
     }
     if (json_is_array(value) && !json_array_size(value))
         checker_error(checker, pointer, "\"from\" names at least one source or pipeline");
+    size_t of_devices = 0;
     for (size_t i = 0; i < from->count; i++) {
         if (add_matches(config, pipeline, from->items[i]) || checker_name_refused(checker, from->items[i]))
             continue;
+        if (add_devices(config, pipeline, from->items[i])) {
+            of_devices++;
+            continue;
+        }
         const char *names[256];
         size_t n = 0;
         for (size_t s = 0; s < config->source_count && n < 256; s++)
@@ -170,6 +190,10 @@ void checker_resolve_from(checker_t *checker, config_pipeline_t *pipeline, const
                       nearest ? nearest : "", nearest ? "\"?" : "");
         buf_fini(&quoted);
     }
+    if (of_devices && of_devices < from->count)
+        checker_error(checker, pointer, "\"from\" names streams NAME.devices or others, not both");
+    else if (of_devices)
+        json_object_set_new(pipeline->settings, "about", json_string("devices"));
 }
 
 static const config_pipeline_t *pipeline_called(const config_t *config, const char *name) {

@@ -77,6 +77,15 @@ typedef struct tool {
     int (*ended)(stage_t *stage, err_t *err);
     /* All up to this position is synced: a peer may be told (acknowledgement, commit). May be NULL. */
     void (*acknowledge)(stage_t *stage, text_t position);
+    /* A source that makes events of its own of what it has sent, in a stream beside (ingest's devices); only with stage->follows, which is set in check.
+     * emitted: every frame that was cut, and after a restart (again) those behind what was kept, in order. follow: writes one event into a builder and
+     * counts it as created, and returns the stream's name; NULL: nothing more. With --state such events go into the log together with the frames that
+     * caused them. keep: the state that emitted and follow make, as one msgpack value; it is written to the log now and then.
+     * kept: what was written so last, in stage_recall_kept. */
+    void (*emitted)(stage_t *stage, const frame_t *frame, bool again);
+    const char *(*follow)(stage_t *stage);
+    void (*keep)(stage_t *stage, buf_t *out);
+    int (*kept)(stage_t *stage, text_t state, err_t *err);
     /* Deterministic tools: whatever `frame`, `tick` and `finish` do follows from the calls alone (process). save runs in a forked child, on
      * a consistent copy: it appends to *out and may call stage_save_flush now and then to keep *out small; load runs before start. An
      * error of load names the remedy (--reset). */
@@ -104,6 +113,7 @@ struct stage {
     uint64_t epoch;
     bool ready_later;
     bool finishing;                    /* finish was called */
+    bool follows;                      /* tool->emitted and its companions are called */
     /* The ledger, published as metrics: in + created = out + filtered + late + dead + dropped + held. The tool adds to them;
      * created: events of its own making (windows' results, alerts). */
     struct stage_ledger {
@@ -181,6 +191,10 @@ bool stage_input_is_side(const stage_t *stage, unsigned input);
 
 /* A source has moved on without an event (only bad records, a cursor): its position is stored by itself. Nothing without --state. */
 void stage_note(stage_t *stage);
+
+/* A source with tool->keep, in start, before it emits anything: calls tool->kept and tool->emitted for what an earlier run left. Nothing without --state. */
+int stage_recall_kept(stage_t *stage, err_t *err);
+void stage_keep(stage_t *stage);                      /* calls tool->keep: at the end of start, and by itself when there is much behind the last time */
 
 /* Dead letters are numbered, over restarts: a restart takes back those behind its position, which will be written again. For a tool with keeps_state:
  * in start, the last one that its own progress covers; and, whenever that is safe on disk, the one that it covers now. */

@@ -29,7 +29,7 @@ text_t note_put(stage_t *stage) {
     buf_clear(&state->position);
     if (stage->tool->position)
         whole = stage->tool->position(stage, wants_whole(stage), &state->position);
-    pack_array(&state->note, whole ? 4 : 5);
+    pack_array(&state->note, (whole ? 4 : 5) + (state->kept_index > 0));
     pack_uint(&state->note, whole ? NOTE_SOURCE : NOTE_CHANGES);
     pack_array(&state->note, COUNTS);
     for (size_t i = 0; i < COUNTS; i++)
@@ -45,6 +45,8 @@ text_t note_put(stage_t *stage) {
     } else {
         pack_uint(&state->note, state->whole_index);
     }
+    if (state->kept_index)
+        pack_uint(&state->note, state->kept_index);
     return text_make((const char *) state->note.data, state->note.size);
 }
 
@@ -77,7 +79,7 @@ static int read_note(stage_t *stage, text_t note, uint64_t *whole, err_t *err) {
     uint64_t kind;
     text_t position;
     if (!pack_read_array(&cursor, &elements) || !pack_read_uint(&cursor, &kind) || (kind != NOTE_SOURCE && kind != NOTE_CHANGES) ||
-        elements != (kind == NOTE_SOURCE ? 4 : 5) || !pack_read_array(&cursor, &numbers) || numbers != COUNTS)
+        elements < (kind == NOTE_SOURCE ? 4u : 5u) || elements > (kind == NOTE_SOURCE ? 5u : 6u) || !pack_read_array(&cursor, &numbers) || numbers != COUNTS)
         goto bad;
     for (size_t i = 0; i < COUNTS; i++)
         if (!pack_read_uint(&cursor, counts[i]))
@@ -91,6 +93,10 @@ static int read_note(stage_t *stage, text_t note, uint64_t *whole, err_t *err) {
     *whole = 0;
     if (kind == NOTE_CHANGES && (!pack_read_uint(&cursor, whole) || !*whole))
         goto bad;
+    state->kept_index = 0;
+    if (elements > (kind == NOTE_SOURCE ? 4u : 5u) && (!pack_read_uint(&cursor, &state->kept_index) || !state->kept_index))
+        goto bad;
+    state->held_index = state->kept_index;
     return 0;
 bad:
     return err_set(err, "--state %s: the position in its log cannot be read; --reset starts anew", stage->settings.state);
@@ -115,7 +121,7 @@ static int read_changes(stage_t *stage, uint64_t from, uint64_t last, err_t *err
             result = more < 0 ? -1 : lost(stage, err);
             break;
         }
-        bool has = record.note.size != 0;
+        bool has = record.note.size && !keep_is_piece(record.note);
         if (has)
             result = read_note(stage, record.note, &whole, err);
         if (result == 0 && (record.index != index || (!has && index == from) || (has && whole != (index == from ? 0 : from))))
@@ -141,7 +147,7 @@ static int find_note(stage_t *stage, uint64_t *index, uint64_t *whole, err_t *er
                 frame_unref(record.frame);
             break;
         }
-        has = record.note.size != 0;
+        has = record.note.size && !keep_is_piece(record.note);
         if (has)
             result = read_note(stage, record.note, whole, err);
         frame_unref(record.frame);
@@ -158,7 +164,8 @@ int note_resume(stage_t *stage, err_t *err) {
         return found;
     uint64_t index = record.index, whole = 0;
     state->ended = record.frame && record.frame->end;
-    int result = record.note.size ? read_note(stage, record.note, &whole, err) : find_note(stage, &index, &whole, err);
+    bool has = record.note.size && !keep_is_piece(record.note);
+    int result = has ? read_note(stage, record.note, &whole, err) : find_note(stage, &index, &whole, err);
     frame_unref(record.frame);
     if (result == 0 && whole)
         result = read_changes(stage, whole, index, err);

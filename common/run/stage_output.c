@@ -66,13 +66,17 @@ static bool leaves_together(const stage_t *stage) {
 /* Events of other topics that are still open may be older than the watermark to come: it goes out with the last of them. */
 static void cut(stage_t *stage, stage_topic_t *topic, bool others_open) {
     stage_private_t *private = stage->private;
-    if (!private->watermark_given && topic->builder.events && topic->builder.greatest > private->greatest)
+    private->data_time |= topic->builder.data_time;
+    bool clock = stage->follows && !topic->builder.data_time && private->data_time; /* another clock than the data's */
+    if (!private->watermark_given && !clock && topic->builder.events && topic->builder.greatest > private->greatest)
         private->greatest = topic->builder.greatest;
     if (!others_open)
         private->watermark = private->greatest;
     frame_t *frame = builder_take(&topic->builder, topic->name);
     frame->watermark = private->watermark;
     topic->watermark = private->watermark;
+    if (stage->follows)
+        stage->tool->emitted(stage, frame, false);
     send_frame(stage, frame);
     frame_unref(frame);
     stage_publish_sometimes(stage); /* a source at full speed is never idle */
@@ -95,15 +99,31 @@ static void flush_due(void *argument) {
     stage_flush(stage);
 }
 
+/* What the tool makes of the frames that were cut leaves right behind them. */
+static bool follow(stage_t *stage) {
+    const char *name = NULL, *next;
+    while (stage->follows && (next = stage->tool->follow(stage))) {
+        stage_topic_t *topic = topic_get(stage, name = next);
+        if (topic->builder.events >= stage->settings.batch_size || topic->builder.body.size >= stage->settings.batch_bytes)
+            cut(stage, topic, others_open(stage->private, topic));
+    }
+    stage_topic_t *topic = name ? topic_get(stage, name) : NULL;
+    if (topic && topic->builder.events)
+        cut(stage, topic, others_open(stage->private, topic));
+    return name != NULL;
+}
+
 void stage_emitted(stage_t *stage, const char *name) {
     stage_private_t *private = stage->private;
     stage_topic_t *topic = topic_get(stage, name);
     stage->ledger.out++;
     if (topic->builder.events >= stage->settings.batch_size || topic->builder.body.size >= stage->settings.batch_bytes) {
-        if (leaves_together(stage))
+        if (leaves_together(stage)) {
             stage_flush(stage);
-        else
+        } else {
             cut(stage, topic, others_open(private, topic));
+            follow(stage);
+        }
     }
     else if (private->batching && !private->flush_timer)
         private->flush_timer = loop_timer(stage->loop, stage->settings.flush, 0, flush_due, stage);
@@ -125,7 +145,8 @@ void stage_flush(stage_t *stage) {
     }
     if (open)
         cut(stage, open, false);
-    if (open && leaves_together(stage))
+    bool more = follow(stage);
+    if ((open || more) && leaves_together(stage))
         state_commit(stage);
 }
 

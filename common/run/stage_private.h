@@ -53,6 +53,7 @@ typedef struct stage_private {
     int64_t watermark;                 /* what frames carry; it follows */
     int64_t greatest;                  /* greatest event time sent, or what the tool said, once no older event waits */
     bool watermark_given;
+    bool data_time;                    /* event times are the data's own */
     void (*resume)(stage_t *stage);
 
     /* dead letters */

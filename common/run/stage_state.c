@@ -189,6 +189,8 @@ int state_open(stage_t *stage, err_t *err) {
         bool fresh = spool_index(state->spool) == 0;
         if (note_resume(stage, err))
             return -1;
+        if (!stage->follows)
+            state->kept_index = state->held_index = 0; /* of a run with other options */
         if (!fresh)
             stage_dead_restore(stage, state->stored_dead);
         state->stable = spool_number(state->spool);    /* what is there at the opening is synced */
@@ -295,6 +297,7 @@ void state_add(stage_t *stage, frame_t *frame) {
     }
     state->group[state->group_count++] = (struct stage_grouped){frame_ref(frame), number};
     state->group_bytes += frame->body_size;
+    state->kept_since += frame->body_size;
     if (stage->tool->save && state->group_bytes >= GROUP_BYTES)
         state_commit(stage);
 }
@@ -343,6 +346,7 @@ void state_commit(stage_t *stage) {
     }
     state->group_count = state->group_bytes = 0;
     state_settle(stage);
+    keep_due(stage);
 }
 
 void state_note(stage_t *stage) {
@@ -359,6 +363,18 @@ void state_note(stage_t *stage) {
     else
         note_added(stage, true, index, 0);
     state_commit(stage);
+}
+
+void state_add_note(stage_t *stage, text_t note) {
+    struct stage_store *state = stage->private->state;
+    uint64_t number;
+    if (!state->open) {
+        begin_group(stage);
+        uint64_t index = spool_add(state->spool, take_note(stage), NULL, &number);
+        note_added(stage, true, index, 0);
+    }
+    uint64_t index = spool_add(state->spool, note, NULL, &number);
+    note_added(stage, false, index, note.size);
 }
 
 void stage_note(stage_t *stage) {
@@ -401,6 +417,7 @@ void state_settle(stage_t *stage) {
             link_sender_stable(private->outputs[i].link, stable);
     }
     snapshot_confirm(stage);
+    keep_settle(stage);
     state_release(stage);
 }
 
@@ -415,6 +432,8 @@ void state_release(stage_t *stage) {
     }
     uint64_t last = spool_index(state->spool);
     uint64_t index = stage->tool->save ? state->confirmed_index : note_released(stage);
+    if (state->held_index && index >= state->held_index)
+        index = state->held_index - 1;
     if (stage->tool->save && index < last && spool_bytes(state->spool) > stage->settings.spool_limit / 2)
         snapshot_hurry(stage); /* before it stands in the way */
     if (index == state->released_index && number == state->released_number)

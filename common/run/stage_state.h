@@ -87,6 +87,10 @@ struct stage_store {
     uint64_t whole_size, since_whole;  /* bytes of that position; of what was added behind it */
     uint64_t stored_dead;
     bool ended;                        /* the spool's last frame is the end of the stream */
+    uint64_t kept_index;               /* of the first record of what tool->keep gave last; 0: never */
+    uint64_t held_index;               /* records from here on stay: the last one of these that is synced */
+    uint64_t kept_end;                 /* index of its last record; 0: that is synced */
+    uint64_t kept_since, kept_size;    /* bytes of frames since; its own */
     bool leaving;                      /* TERM: without an end; the rest is done by the next run */
 
     /* the order of inputs */
@@ -158,11 +162,17 @@ void state_leave(stage_t *stage);                      /* TERM */
 void state_leave_ended(stage_t *stage);                /* TERM when the end is on its way already */
 
 /* stage_note.c: where a source stands, as a note in the log */
-enum { NOTE_SOURCE = 1, NOTE_ORDER = 2, NOTE_CHANGES = 3 };
+enum { NOTE_SOURCE = 1, NOTE_ORDER = 2, NOTE_CHANGES = 3, NOTE_KEPT = 4 };
 int note_resume(stage_t *stage, err_t *err);           /* what its last run left */
 text_t note_put(stage_t *stage);                       /* valid until the next */
 void note_added(stage_t *stage, bool has_note, uint64_t index, uint64_t body_size);   /* a record, with or without it; index 0: it was dropped */
 uint64_t note_released(const stage_t *stage);          /* records up to there tell nothing that a restart needs */
+
+/* stage_keep.c */
+void keep_due(stage_t *stage);                         /* a group was committed: is it time? */
+void keep_settle(stage_t *stage);                      /* something was synced */
+bool keep_is_piece(text_t note);                       /* a piece of what was kept, no position */
+void state_add_note(stage_t *stage, text_t note);      /* in stage_state.c: to the group; its first record has the position besides */
 
 /* stage_order.c */
 stage_origin_t *order_origin(stage_t *stage, unsigned input, const char *name);

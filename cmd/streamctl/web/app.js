@@ -2,6 +2,7 @@
 import { Chart } from './chart.js';
 import { Connection } from './connection.js';
 import { wire } from './control.js';
+import { Devices } from './devices.js';
 import { byId, setAttribute, setText } from './dom.js';
 import { duration } from './format.js';
 import { Graph } from './graph.js';
@@ -18,6 +19,7 @@ const stages = new Stages();
 const alerts = new Alerts();
 const graph = new Graph(byId('graph'));
 const ledger = new Ledger();
+const devices = new Devices();
 const chart = new Chart(wantStreams);
 const events = new Events(wantStreams);
 let status = null;
@@ -94,6 +96,7 @@ async function streams() {
 async function refresh() {
   streams();
   ledger.refresh();
+  devices.refresh();
   const answer = await fetch('/api/alerts').catch(() => null);
   if (answer?.ok) alerts.reset((await answer.json()).alerts);
 }
