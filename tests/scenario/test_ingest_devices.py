@@ -15,6 +15,7 @@ import pytest
 import support
 from instance import control  # noqa: F401
 from mqtt_support import Mosquitto
+from pipeline import Pipeline
 
 QUICK = ("--retry-min", "20ms", "--retry-max", "200ms")
 
@@ -271,3 +272,33 @@ def test_the_ready_pipeline_alerts_when_a_device_dies(control, directory, server
         client.kill()
     assert support.lines_so_far(alerts)[1]["state"] == "cleared"
     control.good("stop")
+
+
+def test_rest_lists_filters_and_pages_the_table(tools, directory):
+    def append(*devices):
+        with open(directory / "in.ndjson", "a") as file:
+            file.writelines(json.dumps({"site": site, "device": device}) + "\n" for site, device in devices)
+    append(*(("berlin", f"d{i:03}") for i in range(150)), ("rome", "Pump"), ("rome", "Pump"))
+    source = {"path": "in.ndjson", "follow": True, "device": "site,device", "device_patience": "3650d"}
+    pipeline = Pipeline(tools, sources=[{"name": "plant", **source}, {"name": "other", **source, "device": "device", "device_limit": 5},
+                                        {"name": "none", "type": "sensors", "rate": 1}]).ready()
+    whole = lambda query="": pipeline.get(f"/api/devices{query}")
+    support.wait_for(lambda: whole("?source=plant&limit=0")["total"] == 151 and whole("?source=other")["forgotten"] == 146, lambda: str(whole("?limit=0")))
+    found = whole("?limit=1000")
+    assert found["total"] == 156 and found["next"] is None and found["counts"] == {"online": 156, "late": 0, "offline": 0} and found["forgotten"] == 146
+    order = [(one["source"], one["device"]) for one in found["devices"]]
+    assert order == sorted(order) and order[:2] == [("other", "Pump"), ("other", "d146")] and order[-1] == ("plant", "rome/Pump")
+    pump = found["devices"][-1]
+    assert {key: pump[key] for key in ("status", "reason", "messages", "interval")} == {"status": "online", "reason": "first message", "messages": 2, "interval": None}
+    assert pump["first_seen"] == pump["since"] <= pump["last_seen"] and pump["rate"] >= 0
+    pages, offset = [], 0
+    while offset is not None:
+        page = whole(f"?source=plant&limit=60&offset={offset}")
+        pages.append([one["device"] for one in page["devices"]])
+        offset = page["next"]
+    assert [len(page) for page in pages] == [60, 60, 31] and sum(pages, []) == [name for source, name in order if source == "plant"]
+    assert [one["device"] for one in whole("?search=PUMP&source=plant")["devices"]] == ["rome/Pump"]
+    assert whole("?status=offline")["devices"] == [] and whole("?status=offline")["counts"]["online"] == 156
+    assert whole("?source=nobody")["total"] == 0 and whole("?offset=1000")["devices"] == []
+    for query in ("limit=1001", "limit=x", "offset=-1", "status=gone"):
+        assert pipeline.error("GET", f"/api/devices?{query}", 400)["code"] == "bad_query"
