@@ -2,6 +2,7 @@
  * hand over words about presence, and what has changed becomes an event of the stream NAME.devices. Such an event is in the durable log in one
  * group with the events that caused it, or with the position behind the message that did; after a restart the table is made again from what was kept
  * and from the frames behind that. So each change is told once, whenever the process is killed. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -264,7 +265,7 @@ const char *host_devices_follow(stage_t *stage) {
     put_time(out, "last_seen", event.last);
     pack_text(out, "interval");
     if (event.interval)
-        pack_double(out, (double) (event.interval / NS_PER_MS) / 1000);
+        pack_double(out, round((double) event.interval / NS_PER_MS) / 1000);
     else
         pack_nil(out);
     pack_text(out, "reason");

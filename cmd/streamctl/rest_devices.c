@@ -92,7 +92,7 @@ static json_t *row_json(const row_t *row, int64_t now) {
     return json_pack("{sssssssssososososIso}", "device", view->name, "source", row->source, "status", device_state_names[view->state], "reason",
                      device_reason_names[view->reason], "since", time_json(view->since), "first_seen", time_json(view->first), "last_seen",
                      time_json(view->last), "interval",
-                     view->interval ? json_real((double) (view->interval / NS_PER_MS) / 1000) : json_null(), "messages", (json_int_t) view->messages,
+                     view->interval ? json_real(round((double) view->interval / NS_PER_MS) / 1000) : json_null(), "messages", (json_int_t) view->messages,
                      "rate", json_real(round(device_rate(view, now) * 1000) / 1000));
 }
 

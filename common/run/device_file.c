@@ -102,11 +102,11 @@ void device_file_close(device_file_t *file) {
 
 static bool usable(const file_place_t *place, const file_place_t *second) {
     const device_view_t *view = &place->view;
-    return place->lock % 2 == 0 && place->lock == place->again && memcmp(place, second, sizeof *place) == 0 && view->name[0] &&
+    return place->lock % 2 == 0 && place->lock == place->again && place->lock == second->lock && view->name[0] &&
            memchr(view->name, 0, sizeof view->name) && view->state <= DEVICE_OFFLINE && view->reason <= DEVICE_PRESENCE;
 }
 
-/* Reads `count` places twice; a place that is the same both times was not being written. */
+/* Reads `count` places twice: one whose lock is the same both times was not written while it was read first. */
 static int read_places(int fd, uint64_t from, size_t count, file_place_t *space, device_view_t *views, uint32_t *found) {
     size_t size = count * sizeof *space;
     off_t at = (off_t) (sizeof(file_head_t) + from * sizeof *space);
