@@ -367,7 +367,7 @@ static const char *take_tag(xml_records_t *self, const char *p, const char *end,
 /* A tag inside of an element that is too long. */
 static const char *skip_tag(xml_records_t *self, const char *p, const char *end, decode_target_t *target) {
     tag_t tag;
-    if (!read_tag(p, end, &tag)) {
+    if (!read_tag(p, end, &tag) || tag.size > self->limit) {
         if ((size_t) (end - p) <= self->limit)
             return WAIT;
         return give_up(self, target, p, end, "a tag longer than --max-record: what follows cannot be told apart");
@@ -392,7 +392,7 @@ static const char *take_event(xml_records_t *self, const char *p, const char *en
     if (!behind && size <= self->limit)
         return WAIT;
     self->seen = 0;
-    if (behind) {
+    if (behind && size <= self->limit) {
         *stop = take_element(self, text_make(p, size), target);
         if (!self->depth)
             self->latin1 = false;
