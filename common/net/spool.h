@@ -31,6 +31,7 @@ typedef struct spool_setup {
     int64_t sync_interval;             /* ns: with SPOOL_INTERVAL unsynced records are synced after so long, or sooner when there is much */
     uint64_t limit;                    /* bytes on disk at most */
     spool_full_t full;                 /* what becomes of more */
+    bool renewed;                      /* notes are stated anew by those to come, so that they alone never make it full */
     size_t frame_max;                  /* 0: FRAME_MAX_DEFAULT */
     /* From the loop; may be NULL, except written. */
     void (*written)(void *argument);   /* spool_written advanced after it could not at once (disk full, SPOOL_ALWAYS) */

@@ -116,15 +116,17 @@ bool spool_drop_oldest(spool_t *spool) {
     return true;
 }
 
-/* What is released stands on disk until its segment is full, and takes nobody's room. */
+/* What is released stands on disk until its segment is full, and takes nobody's room. Where only notes are still of use, none of which goes before the next
+ * is written, waiting would have no end. */
 void spool_update_room(spool_t *spool) {
+    bool just_notes = spool->setup.renewed && spool->released_number >= spool->written_number;
     uint64_t used = spool->bytes;
     for (size_t i = 0; i < spool->count && released(spool, spool->segments[i]); i++)
         used -= spool->segments[i]->size;
     uint64_t limit = spool->setup.limit;
     if (!spool->full)
-        spool->full = used >= limit;
-    else if (used < limit - limit / 4) {
+        spool->full = used >= limit && !just_notes;
+    else if (used < limit - limit / 4 || just_notes) {
         spool->full = false;
         spool->tell_room = true;
         spool_tell(spool);

@@ -153,6 +153,7 @@ static int open_spool(stage_t *stage, err_t *err) {
         .sync_interval = settings->sync_interval,
         .limit = settings->spool_limit,
         .full = stage->tool->save ? SPOOL_BLOCK : full[settings->on_full],
+        .renewed = stage->tool->position != NULL,
         .written = on_written,
         .synced = on_synced,
         .room = on_room,

@@ -153,6 +153,35 @@ static void a_record_above_the_limit_goes_through(void **state) {
     }
 }
 
+static void add_large_note(size_t size) {
+    char *note = mem_zero(size);
+    spool_begin(spool);
+    spool_add(spool, text_make(note, size), NULL, NULL);
+    spool_commit(spool);
+    mem_free(note);
+}
+
+/* All frames are acknowledged; what stays is the last note, which goes when the next comes, and that must not wait for it. */
+static void notes_that_are_renewed_do_not_make_it_full(void **state) {
+    setup.limit = 1 * MIB;
+    setup.renewed = true;
+    open_spool();
+    for (int i = 0; i < 5; i++) {
+        add(1000);
+        add_large_note(2 * MIB);
+        assert_false(spool_room(spool));
+        run_until(all_synced);
+        spool_release(spool, spool_index(spool) - 1, spool_number(spool));
+        assert_true(spool_room(spool));
+        reopen();
+        assert_true(spool_room(spool));
+        assert_true(segment_count() <= 2);
+    }
+    setup.renewed = false;
+    reopen();
+    assert_false(spool_room(spool));
+}
+
 static void drops_the_newest(void **state) {
     setup.limit = 1 * MIB;
     setup.full = SPOOL_DROP_NEWEST;
@@ -282,6 +311,7 @@ int main(void) {
         TEST(a_file_that_is_read_is_not_used_again),
         TEST(blocks_at_the_limit),
         TEST(a_record_above_the_limit_goes_through),
+        TEST(notes_that_are_renewed_do_not_make_it_full),
         TEST(drops_the_newest),
         TEST(drops_the_oldest),
         TEST(tells_when_it_is_synced),
