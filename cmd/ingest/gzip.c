@@ -132,10 +132,12 @@ bool gzip_fits(const filemark_t *mark, int fd, bool whole) {
     gunzip_t *gunzip = gunzip_new(fd);
     uint8_t head[FILEMARK_HEAD], *piece = mem_alloc(PIECE);
     filetrace_t trace = {0};
-    size_t size = gunzip ? read_whole(gunzip, head, mark->offset < FILEMARK_HEAD ? (size_t) mark->offset : FILEMARK_HEAD) : 0;
-    bool fits = gunzip && fits_head(mark, head, size);
-    uint64_t at = size;
-    filetrace_used(&trace, head, size);
+    size_t before = mark->offset < FILEMARK_HEAD ? (size_t) mark->offset : FILEMARK_HEAD, most = before > mark->head_size ? before : (size_t) mark->head_size;
+    size_t size = gunzip && most <= FILEMARK_HEAD ? read_whole(gunzip, head, most) : 0;
+    bool fits = gunzip && size >= before && fits_head(mark, head, size); /* the head may have been read beyond the place */
+    uint64_t at = before;
+    if (fits)
+        filetrace_used(&trace, head, before);
     while (fits && at < mark->offset) {
         uint64_t left = mark->offset - at;
         size_t got = read_whole(gunzip, piece, left < PIECE ? (size_t) left : PIECE);
@@ -146,7 +148,7 @@ bool gzip_fits(const filemark_t *mark, int fd, bool whole) {
     fits = fits && at == mark->offset && XXH3_64bits(trace.before, trace.before_size) == mark->before;
     const char *error;
     if (fits && whole)
-        fits = gunzip_read(gunzip, piece, 1, &error) == 0;
+        fits = size <= mark->offset && gunzip_read(gunzip, piece, 1, &error) == 0;
     gunzip_free(gunzip);
     mem_free(piece);
     return fits;
