@@ -154,8 +154,19 @@ class Tool:
     def signal(self, number):
         if number in (signal.SIGKILL, signal.SIGABRT):
             self.ended_by_us = True
+        if number in (signal.SIGTERM, signal.SIGINT) and Path(self.arguments[0]).parent == BIN:
+            wait_for(lambda: not self.running or self.expects(number), lambda: f"{self} to expect signals; {self.err[-1000:]}")
         if self.running:
             os.kill(self.pid, number)
+
+    def expects(self, number):
+        """It has been started far enough for the signal not to end it just so."""
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        masks = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigBlk", "SigCgt"))]
+        return any(mask >> (number - 1) & 1 for mask in masks)
 
     def kill(self):
         """kill -9, and waits for it."""
