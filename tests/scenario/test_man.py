@@ -49,7 +49,7 @@ def test_page_names_no_option_that_does_not_exist(tools, name):
     known = long_options(tools.run(name, "--help").out.decode()) | {"help", "version"}
     for other in TOOLS:                # examples may use the other tools
         known |= long_options(tools.run(other, "--help").out.decode())
-    known |= {"list"}
+    known |= {"list"} | {f"no-{option}" for option in known}   # the form that says no to it
     mentioned = long_options(page_text(ROOT / f"man/{name}.1"))
     foreign = {"silent", "arg", "seed", "follow"}
     assert mentioned - known - foreign == set()
