@@ -3,6 +3,14 @@
 
 #include "base/clock.h"
 
+const uint8_t *window_stored_key(window_t *window, text_t key) {
+    buf_t *padded = &window->pending[0].key;
+    buf_clear(padded);
+    buf_put(padded, key.data, key.size);
+    key_end(padded);
+    return padded->data;
+}
+
 void window_late(window_t *window, const row_t *row) {
     program_counts_t *ledger = program_ledger(window->op.program);
     ledger->late++;

@@ -134,6 +134,8 @@ static inline void window_key(window_t *window, pending_t *pending, const row_t 
     key_end(&pending->key);
     pending->hash = groups_hash(pending->key.data, pending->key.size);
 }
+/* A key out of a snapshot, padded as group.h and cell.h want it; valid until the next. */
+const uint8_t *window_stored_key(window_t *window, text_t key);
 /* Adds a result; true when a batch of them was passed on. What it borrows must stay until then.
  *
  * Its row's watermark is what event time behind the window has come to at window->instant: just before the moment at which the result fell due, or as

@@ -327,14 +327,11 @@ static bool load_cell(window_t *window, pack_cursor_t *cursor) {
     text_t key;
     if (!pack_read_array(cursor, &elements) || elements != cell_elements(window) || !pack_read_binary(cursor, &key))
         return false;
-    buf_t *padded = &window->pending[0].key;
-    buf_clear(padded);
-    buf_put(padded, key.data, key.size);
-    key_end(padded);
-    uint64_t hash = groups_hash(padded->data, key.size);
-    if (cells_find(window->cells, padded->data, key.size, hash))
+    const uint8_t *padded = window_stored_key(window, key);
+    uint64_t hash = groups_hash(padded, key.size);
+    if (cells_find(window->cells, padded, key.size, hash))
         return false;
-    cell_t *cell = cells_add(window->cells, padded->data, key.size, hash);
+    cell_t *cell = cells_add(window->cells, padded, key.size, hash);
     return window->kind == SESSION ? sessions_load(window, cell, cursor) : load_counted(window, cell, cursor);
 }
 

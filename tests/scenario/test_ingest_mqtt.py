@@ -276,8 +276,8 @@ def test_topics_may_change_between_runs(tools, shared, directory):
 
 
 def test_shared_subscriptions_share(tools, shared):
-    both = [subscribed(shared, tools, shared.url("$share/g/work/#")) for _ in range(2)]
-    shared.publish(*(("work/x", str(i)) for i in range(200)))
+    both = [subscribed(shared, tools, shared.url("$share/g/jobs/#")) for _ in range(2)]
+    shared.publish(*(("jobs/x", str(i)) for i in range(200)))
     values = lambda: sorted(event["value"] for tool in both for event in tool.events)
     support.wait_for(lambda: len(values()) == 200, lambda: str(len(values())))
     assert values() == list(range(200)) and all(tool.events for tool in both)
