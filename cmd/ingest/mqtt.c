@@ -375,13 +375,7 @@ static void connect_now(void *argument) {
     const mqtt_setup_t *setup = &self->setup;
     wire_setup_t wire = {
         .loop = setup->loop,
-        .host = setup->host,
-        .port = setup->port,
-        .tls = setup->tls,
-        .tls_ca = setup->tls_ca,
-        .tls_cert = setup->tls_cert,
-        .tls_key = setup->tls_key,
-        .timeout = setup->timeout,
+        .peer = setup->peer,
         .up = on_wire_up,
         .ready = on_ready,
         .down = on_wire_down,
@@ -390,7 +384,7 @@ static void connect_now(void *argument) {
     self->wire = wire_new(&wire);
     if (self->paused)
         wire_pause(self->wire);
-    self->timer = loop_timer(setup->loop, 2 * setup->timeout, 0, on_late, self);
+    self->timer = loop_timer(setup->loop, 2 * setup->peer.timeout, 0, on_late, self);
 }
 
 mqtt_t *mqtt_new(const mqtt_setup_t *setup) {

@@ -4,6 +4,7 @@
 #include "mqtt_acks.h"
 #include "net/backoff.h"
 #include "net/loop.h"
+#include "wire.h"
 
 /* A session with an MQTT server that receives messages: it connects, and again after each loss, subscribes where the server does not know that
  * yet, and acknowledges what is durable. */
@@ -11,11 +12,7 @@ typedef struct mqtt mqtt_t;
 
 typedef struct mqtt_setup {
     loop_t *loop;
-    const char *host;
-    unsigned port;
-    bool tls;
-    const char *tls_ca, *tls_cert, *tls_key;
-    int64_t timeout;               /* ns, for connecting and for the server's answers */
+    wire_peer_t peer;              /* its timeout is also that for the server's answers */
     int64_t retry_min, retry_max;
     mqtt_connect_t connect;
     const char *const *filters;

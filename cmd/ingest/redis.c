@@ -61,7 +61,7 @@ void redis_lose(redis_t *self, const char *reason) {
 static int64_t deadline(const redis_t *self) {
     const flight_t *flight = &self->flights[self->first];
     int64_t from = flight->sent > self->heard ? flight->sent : self->heard;
-    return from + self->setup.timeout + flight->request.patience;
+    return from + self->setup.peer.timeout + flight->request.patience;
 }
 
 static void on_timer(void *argument) {
@@ -69,7 +69,7 @@ static void on_timer(void *argument) {
     self->timer = NULL;
     if (!self->count || self->flights[self->first].request.lasting)
         return;
-    int64_t left = self->paused ? self->setup.timeout : deadline(self) - clock_monotonic();
+    int64_t left = self->paused ? self->setup.peer.timeout : deadline(self) - clock_monotonic();
     if (left <= 0)
         redis_lose(self, "the server does not answer in the time that --connect-timeout allows");
     else
@@ -286,13 +286,7 @@ redis_t *redis_new(const redis_setup_t *setup) {
     self->setup = *setup;
     wire_setup_t wire = {
         .loop = setup->loop,
-        .host = setup->host,
-        .port = setup->port,
-        .tls = setup->tls,
-        .tls_ca = setup->tls_ca,
-        .tls_cert = setup->tls_cert,
-        .tls_key = setup->tls_key,
-        .timeout = setup->timeout,
+        .peer = setup->peer,
         .up = on_wire_up,
         .ready = on_ready,
         .down = on_wire_down,

@@ -3,6 +3,7 @@
 
 #include "net/loop.h"
 #include "redis_reply.h"
+#include "wire.h"
 
 /* A connection to a Redis server: commands go out, replies come back in their order, piece by piece, so that a reply of any length takes no more memory
  * than one piece of it. Logging in and choosing the database is done before `up`. */
@@ -25,13 +26,9 @@ typedef struct redis_request {
 
 typedef struct redis_setup {
     loop_t *loop;
-    const char *host;
-    unsigned port;
-    bool tls;
-    const char *tls_ca, *tls_cert, *tls_key;
+    wire_peer_t peer;              /* its timeout is also that for answers */
     const char *user, *password;   /* or NULL */
     int64_t database;
-    int64_t timeout;               /* ns, for connecting and for answers */
     void (*up)(void *argument);
     void (*down)(void *argument, const char *reason); /* the last call; may free it */
     /* A piece of more than REDIS_PIECE_MAX bytes is passed over: this is its beginning. */

@@ -401,13 +401,7 @@ static void make_session(mqtt_source_t *self) {
     int64_t keepalive = (settings->keepalive + NS_PER_S - 1) / NS_PER_S;
     mqtt_setup_t setup = {
         .loop = self->setup.loop,
-        .host = self->url.host,
-        .port = self->url.port,
-        .tls = self->url.tls,
-        .tls_ca = settings->tls_ca,
-        .tls_cert = settings->tls_cert,
-        .tls_key = settings->tls_key,
-        .timeout = settings->connect_timeout,
+        .peer = {self->url.host, self->url.port, self->url.tls, settings->tls_ca, settings->tls_cert, settings->tls_key, settings->connect_timeout},
         .retry_min = settings->retry_min,
         .retry_max = settings->retry_max,
         .connect = {

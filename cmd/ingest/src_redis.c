@@ -81,16 +81,10 @@ static redis_t *connect_one(redis_source_t *self, void (*up)(void *argument)) {
     const redis_settings_t *settings = self->settings;
     redis_setup_t setup = {
         .loop = self->setup.loop,
-        .host = self->url.host,
-        .port = self->url.port,
-        .tls = self->url.tls,
-        .tls_ca = settings->tls_ca,
-        .tls_cert = settings->tls_cert,
-        .tls_key = settings->tls_key,
+        .peer = {self->url.host, self->url.port, self->url.tls, settings->tls_ca, settings->tls_cert, settings->tls_key, settings->connect_timeout},
         .user = settings->user ? settings->user : self->url.user,
         .password = settings->password ? settings->password : self->url.password,
         .database = self->database,
-        .timeout = settings->connect_timeout,
         .up = up,
         .down = on_down,
         .too_large = on_too_large,

@@ -107,7 +107,7 @@ static void on_wire_up(void *argument) {
     ws_put_request(&self->out, &self->request);
     send_out(self);
     loop_remove(self->timer);
-    self->timer = loop_timer(setup->loop, setup->timeout, 0, on_late, self);
+    self->timer = loop_timer(setup->loop, setup->peer.timeout, 0, on_late, self);
 }
 
 static void follow(websocket_t *self, text_t location) {
@@ -333,25 +333,22 @@ static void connect_now(void *argument) {
     const ws_place_t *place = place_of(self);
     wire_setup_t wire = {
         .loop = setup->loop,
-        .host = place->host,
-        .port = place->port,
-        .tls = place->tls,
-        .tls_ca = setup->tls_ca,
-        .tls_cert = setup->tls_cert,
-        .tls_key = setup->tls_key,
+        .peer = setup->peer,
         .proxied = true,
         .proxy = setup->proxy,
         .last_bytes = true,
-        .timeout = setup->timeout,
         .up = on_wire_up,
         .ready = on_ready,
         .down = on_wire_down,
         .argument = self,
     };
+    wire.peer.host = place->host;
+    wire.peer.port = place->port;
+    wire.peer.tls = place->tls;
     self->wire = wire_new(&wire);
     if (self->paused)
         wire_pause(self->wire);
-    self->timer = loop_timer(setup->loop, setup->timeout + NS_PER_S, 0, on_late, self);
+    self->timer = loop_timer(setup->loop, setup->peer.timeout + NS_PER_S, 0, on_late, self);
 }
 
 websocket_t *websocket_new(const websocket_setup_t *setup) {

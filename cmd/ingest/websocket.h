@@ -6,6 +6,7 @@
 #include "net/loop.h"
 #include "websocket_frame.h"
 #include "websocket_url.h"
+#include "wire.h"
 
 /* A client of a WebSocket server that receives: it connects, and again after each loss, says what is to be said first, and answers pings. */
 typedef struct websocket websocket_t;
@@ -25,10 +26,9 @@ typedef struct websocket_setup {
     unsigned redirects;
     uint64_t limit;                    /* bytes of a message */
     int64_t ping_interval, ping_timeout;     /* ns; interval 0: none is sent */
-    int64_t timeout;                   /* ns, for connecting, and then for the handshake */
     int64_t retry_min, retry_max;
     const char *proxy;                 /* NULL: what the environment says */
-    const char *tls_ca, *tls_cert, *tls_key;
+    wire_peer_t peer;                  /* of it host, port and TLS are those of `place`, or of where that redirects; its timeout is also the handshake's */
     /* A message. False: no more room; it is given again, the same bytes in the same place, after websocket_resume. */
     bool (*message)(void *argument, text_t data, bool binary);
     void (*unusable)(void *argument, text_t beginning, const char *reason);   /* a message, or what had come of it */

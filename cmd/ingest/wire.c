@@ -131,8 +131,8 @@ wire_t *wire_new(const wire_setup_t *setup) {
     wire->multi = curl_multi_init();
     wire->easy = curl_easy_init();
     ASSERT(wire->multi && wire->easy);
-    bool brackets = strchr(setup->host, ':');
-    char *url = mem_format("%s://%s%s%s:%u/", setup->tls ? "https" : "http", brackets ? "[" : "", setup->host, brackets ? "]" : "", setup->port);
+    bool brackets = strchr(setup->peer.host, ':');
+    char *url = mem_format("%s://%s%s%s:%u/", setup->peer.tls ? "https" : "http", brackets ? "[" : "", setup->peer.host, brackets ? "]" : "", setup->peer.port);
     curl_multi_setopt(wire->multi, CURLMOPT_SOCKETFUNCTION, want_socket);
     curl_multi_setopt(wire->multi, CURLMOPT_SOCKETDATA, wire);
     curl_multi_setopt(wire->multi, CURLMOPT_TIMERFUNCTION, want_timer);
@@ -146,16 +146,16 @@ wire_t *wire_new(const wire_setup_t *setup) {
     curl_easy_setopt(wire->easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(wire->easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(wire->easy, CURLOPT_ERRORBUFFER, wire->error);
-    curl_easy_setopt(wire->easy, CURLOPT_CONNECTTIMEOUT_MS, (long) (setup->timeout / NS_PER_MS));
-    if (setup->tls_ca) {
-        curl_easy_setopt(wire->easy, CURLOPT_CAINFO, setup->tls_ca);
+    curl_easy_setopt(wire->easy, CURLOPT_CONNECTTIMEOUT_MS, (long) (setup->peer.timeout / NS_PER_MS));
+    if (setup->peer.tls_ca) {
+        curl_easy_setopt(wire->easy, CURLOPT_CAINFO, setup->peer.tls_ca);
         curl_easy_setopt(wire->easy, CURLOPT_CAPATH, NULL);
     }
-    if (setup->tls_cert)
-        curl_easy_setopt(wire->easy, CURLOPT_SSLCERT, setup->tls_cert);
-    if (setup->tls_key)
-        curl_easy_setopt(wire->easy, CURLOPT_SSLKEY, setup->tls_key);
-    wire->setup.host = wire->setup.proxy = wire->setup.tls_ca = wire->setup.tls_cert = wire->setup.tls_key = NULL;
+    if (setup->peer.tls_cert)
+        curl_easy_setopt(wire->easy, CURLOPT_SSLCERT, setup->peer.tls_cert);
+    if (setup->peer.tls_key)
+        curl_easy_setopt(wire->easy, CURLOPT_SSLKEY, setup->peer.tls_key);
+    wire->setup.peer.host = wire->setup.proxy = wire->setup.peer.tls_ca = wire->setup.peer.tls_cert = wire->setup.peer.tls_key = NULL;
     mem_free(url);
     curl_multi_add_handle(wire->multi, wire->easy);
     return wire;

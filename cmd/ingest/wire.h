@@ -12,17 +12,22 @@
  * do not block. The server's certificate and host are always verified. Callbacks may pause or free it. */
 typedef struct wire wire_t;
 
-typedef struct wire_setup {
-    loop_t *loop;
+/* A server, and how it is connected to. Strings are borrowed for as long as whoever takes it says. */
+typedef struct wire_peer {
     const char *host;              /* an IPv6 address without brackets */
     unsigned port;
     bool tls;
     const char *tls_ca;            /* NULL: the system's certificates */
     const char *tls_cert, *tls_key;
+    int64_t timeout;               /* ns, for connecting */
+} wire_peer_t;
+
+typedef struct wire_setup {
+    loop_t *loop;
+    wire_peer_t peer;
     bool proxied;                  /* a proxy may stand in between */
     const char *proxy;             /* with proxied: its URL; NULL: what the environment says (http_proxy, https_proxy, no_proxy) */
     bool last_bytes;               /* what came before the server went away is read, even when that is noticed first: the server will not send it again */
-    int64_t timeout;               /* ns, for connecting */
     void (*up)(void *argument);
     void (*ready)(void *argument); /* wire_read may have something */
     void (*down)(void *argument, const char *reason); /* could not be made, or was lost; the last call */
