@@ -46,7 +46,7 @@ struct source_host {
 
     /* health */
     bool healthy, told;
-    char reason[256];
+    char reason[512];
     uint64_t counted;              /* ledger.in when --expect looked last */
     bool quiet;
 };

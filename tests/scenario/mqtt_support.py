@@ -7,6 +7,7 @@ from pathlib import Path
 
 import paho.mqtt.client
 
+import runs_support
 import support
 
 
@@ -94,3 +95,16 @@ class Publisher:
     def close(self):
         self.client.disconnect()
         self.client.loop_stop()
+
+
+class Runs(runs_support.Runs):
+    def __init__(self, tools, directory, server, topic, *arguments):
+        super().__init__(tools, directory, server.url(topic), *arguments)
+        self.server = server
+
+    def first(self, *more):
+        """The first run, once it has its subscription."""
+        before = self.server.count("Sending SUBACK")
+        tool = self.start(*more)
+        support.wait_for(lambda: self.server.count("Sending SUBACK") > before, lambda: f"a subscription; {tool.err}")
+        return tool

@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import threading
@@ -14,10 +13,9 @@ import pytest
 
 import support
 from instance import control  # noqa: F401
-from mqtt_support import Mosquitto
+from mqtt_support import Mosquitto, Runs
 from pipeline import Pipeline
-
-QUICK = ("--retry-min", "20ms", "--retry-max", "200ms")
+from runs_support import QUICK
 
 
 @pytest.fixture(scope="module")
@@ -172,27 +170,13 @@ def test_the_number_of_devices_is_bounded(tools):
     assert "more than 10 devices" in tool.err
 
 
-class Runs:
-    """ingest with a state, over a link to a receiver that lives."""
-
-    def __init__(self, tools, directory, server, *arguments):
-        self.tools, self.server, self.link = tools, server, f"ipc://{directory}/l"
-        self.arguments = (server.url("k/+/data"), *QUICK, "--topic-fields", "-,device", "--device", "device", "--presence", "k/{device}/LWT", "--qos", "2", "--name",
-                          "plant", "--to", f"@{self.link}", "--state", "state", "--sync-interval", "5ms", "--drain-limit", "2s", *arguments)
-        self.receiver = tools.start("process", "where true", "--from", self.link, "--to", "-")
-
-    def start(self):
-        return self.tools.start("ingest", *self.arguments)
-
-    def first(self):
-        before = self.server.count("Sending SUBACK")
-        tool = self.start()
-        support.wait_for(lambda: self.server.count("Sending SUBACK") > before, lambda: f"a subscription; {tool.err}")
-        return tool
+def device_runs(tools, directory, server, *arguments):
+    return Runs(tools, directory, server, "k/+/data", "--topic-fields", "-,device", "--device", "device", "--presence", "k/{device}/LWT", "--qos", "2", "--name",
+                "plant", "--sync-interval", "5ms", *arguments)
 
 
 def test_a_restart_keeps_the_table_and_tells_nothing_twice(tools, server, directory):
-    runs = Runs(tools, directory, server)
+    runs = device_runs(tools, directory, server)
     tool = runs.first()
     server.publish(("k/a/data", "1"), ("k/b/data", "1"), ("k/b/LWT", "offline"), qos=2)
     assert wait_news(runs.receiver, 3, "a", "b") == [("a", "online", "first message"), ("b", "online", "first message"), ("b", "offline", "presence")]
@@ -210,7 +194,7 @@ def test_a_restart_keeps_the_table_and_tells_nothing_twice(tools, server, direct
 
 def test_news_are_told_once_over_kills(tools, server, directory):
     """Each of many devices says offline, online, offline ...: told are exactly these changes, in order, whatever is killed when."""
-    runs, rng, turns, devices = Runs(tools, directory, server, "--spool-limit", "1MiB", "--batch-size", "5"), random.Random(4), 30, 20
+    runs, rng, turns, devices = device_runs(tools, directory, server, "--spool-limit", "1MiB", "--batch-size", "5"), random.Random(4), 30, 20
     tool = runs.first()
 
     def publish():

@@ -10,25 +10,19 @@ import time
 
 import pytest
 
+import runs_support
 import support
 import tls_support
 from instance import control  # noqa: F401
 from kafka_support import Kafka
+from runs_support import QUICK, made_and_closed
 
-QUICK = ("--retry-min", "20ms", "--retry-max", "200ms")
 GROUP = ("--group", "g", "--set", "session.timeout.ms=3000", "--set", "heartbeat.interval.ms=300")
 
 
 @pytest.fixture
 def kafka():
-    clusters = []
-
-    def make(**topics):
-        clusters.append(Kafka(**topics))
-        return clusters[-1]
-    yield make
-    for cluster in clusters:
-        cluster.close()
+    yield from made_and_closed(Kafka)
 
 
 def plain(events):
@@ -85,29 +79,9 @@ def test_it_may_begin_with_what_is_new(tools, kafka):
     assert first >= 100 and numbers(tool) == list(range(first, sent)) and state.exists()
 
 
-class Runs:
-    """ingest over a link to a receiver that lives, so that it can be killed and started again."""
-
-    def __init__(self, tools, directory, cluster, topic, *arguments, state="state", link="l"):
-        self.tools, self.link = tools, f"ipc://{directory}/{link}"
-        self.state = state
-        self.arguments = (cluster.url(topic), *QUICK, *arguments, "--to", f"@{self.link}", "--state", state, "--drain-limit", "2s")
-        self.receiver = tools.start("process", "where true", "--from", self.link, "--to", "-")
-
-    def start(self, *more):
-        return self.tools.start("ingest", *self.arguments, *more)
-
-    def wait(self, count, tool, seconds=90):
-        support.wait_for(lambda: self.receiver.out.count(b"\n") >= count,
-                         lambda: f"{count} events; {self.receiver.out.count(10)} have come; {tool.err[-1500:]}", seconds)
-
-    @property
-    def numbers(self):
-        return numbers(self.receiver)
-
-    @property
-    def log_size(self):
-        return sum(path.stat().st_size for path in (self.receiver.out_path.parent / self.state / "spool").glob("*.seg"))
+class Runs(runs_support.Runs):
+    def __init__(self, tools, directory, cluster, topic, *arguments, **how):
+        super().__init__(tools, directory, cluster.url(topic), *arguments, **how)
 
 
 def adding(cluster, count, pause):
@@ -192,7 +166,7 @@ def test_the_brokers_may_be_away_at_start_and_go_at_any_time(tools, kafka, direc
 @pytest.mark.parametrize("strategy", ["range", "cooperative-sticky"])
 def test_partitions_leave_and_come_without_loss_or_repeat(tools, kafka, directory, strategy):
     cluster = kafka(t=2)
-    both = [Runs(tools, directory, cluster, "t", *GROUP, "--set", f"partition.assignment.strategy={strategy}", "--sync-interval", "5ms", state=f"state{i}", link=f"l{i}") for i in range(2)]
+    both = [Runs(tools, directory, cluster, "t", *GROUP, "--set", f"partition.assignment.strategy={strategy}", "--sync-interval", "5ms", state=f"state{i}") for i in range(2)]
     found = lambda: sorted(both[0].numbers + both[1].numbers)
     sent = 0
 

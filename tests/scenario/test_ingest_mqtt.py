@@ -13,9 +13,8 @@ import pytest
 import support
 import tls_support
 from instance import control  # noqa: F401
-from mqtt_support import Mosquitto
-
-QUICK = ("--retry-min", "20ms", "--retry-max", "200ms")
+from mqtt_support import Mosquitto, Runs
+from runs_support import QUICK, made_and_closed
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +26,7 @@ def shared():
 
 @pytest.fixture
 def own():
-    servers = []
-
-    def make(**settings):
-        servers.append(Mosquitto(**settings))
-        return servers[-1]
-    yield make
-    for server in servers:
-        server.close()
+    yield from made_and_closed(Mosquitto)
 
 
 def subscribed(server, tools, *arguments, **how):
@@ -104,34 +96,6 @@ def test_topics_become_fields(tools, shared):
         {"n": 2, "site": "rome", "device": "d2", "topic": "rome/d2/t", **base},
         {**wide, "site": "berlin", "device": "d4", "kind": "temp", "topic": "berlin/d4/x/temp/more", **base},
         {"site": "berlin", "device": "empty", "topic": "berlin/empty", **base}]
-
-
-class Runs:
-    """ingest over a link to a receiver that lives, so that it can be killed and started again."""
-
-    def __init__(self, tools, directory, server, topic, *arguments):
-        self.tools, self.server, self.link = tools, server, f"ipc://{directory}/l"
-        self.arguments = (server.url(topic), *QUICK, *arguments, "--to", f"@{self.link}", "--state", "state", "--drain-limit", "2s")
-        self.receiver = tools.start("process", "where true", "--from", self.link, "--to", "-")
-
-    def start(self, *more):
-        return self.tools.start("ingest", *self.arguments, *more)
-
-    def first(self, *more):
-        """The first run, once it has its subscription."""
-        before = self.server.count("Sending SUBACK")
-        tool = self.start(*more)
-        support.wait_for(lambda: self.server.count("Sending SUBACK") > before, lambda: f"a subscription; {tool.err}")
-        return tool
-
-    def wait(self, count, tool, seconds=40):
-        support.wait_for(lambda: self.receiver.out.count(b"\n") >= count,
-                         lambda: f"{count} events; {self.receiver.out.count(10)} have come; {tool.err[-1500:]}", seconds)
-        return self.receiver.events
-
-    @property
-    def log_size(self):
-        return sum(path.stat().st_size for path in (self.receiver.out_path.parent / "state" / "spool").glob("*.seg"))
 
 
 @pytest.mark.parametrize("protocol", ["3.1.1", "5"])

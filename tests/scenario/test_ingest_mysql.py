@@ -13,7 +13,7 @@ import pytest
 
 import support
 import tls_support
-from database_support import Runs
+from runs_support import Runs
 
 
 class MariaDB:
@@ -117,9 +117,9 @@ def test_polls_are_exact_over_kills(tools, directory, table):
         tool.kill()
         kills += 1
     tool = runs.start()
-    runs.wait(lambda events: len(events) >= 20000, tool)
+    runs.wait_until(lambda events: len(events) >= 20000, tool)
     table.ask("INSERT INTO t VALUES (100000, 20000)")
-    runs.wait(lambda events: len(events) >= 20001, tool)
+    runs.wait_until(lambda events: len(events) >= 20001, tool)
     assert sorted(event["n"] for event in runs.events) == list(range(20001))
     assert tool.terminate() == 0
 
@@ -135,10 +135,10 @@ def test_a_server_that_is_down_at_start_or_lost_is_waited_for(tools, directory):
         for round_ in range(1, 3):
             server.start()
             server.ask("INSERT INTO t SELECT NULL FROM seq_1_to_100")
-            runs.wait(lambda events: len(events) >= 100 * round_, tool)
+            runs.wait_until(lambda events: len(events) >= 100 * round_, tool)
             if round_ == 1:
                 server.ask("SET GLOBAL innodb_flush_log_at_trx_commit = 1; INSERT INTO t VALUES (NULL)")
-                runs.wait(lambda events: len(events) >= 101, tool)
+                runs.wait_until(lambda events: len(events) >= 101, tool)
                 server.stop()
         ids = [event["id"] for event in runs.events]
         assert ids == sorted(set(ids)) and len(ids) >= 201

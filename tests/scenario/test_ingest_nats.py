@@ -10,12 +10,12 @@ import time
 import msgpack
 import pytest
 
+import runs_support
 import support
 import tls_support
 from instance import control  # noqa: F401
 from nats_support import Nats
-
-QUICK = ("--retry-min", "20ms", "--retry-max", "200ms")
+from runs_support import QUICK, made_and_closed
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +27,7 @@ def shared():
 
 @pytest.fixture
 def own():
-    servers = []
-
-    def make(**settings):
-        servers.append(Nats(**settings))
-        return servers[-1]
-    yield make
-    for server in servers:
-        server.close()
+    yield from made_and_closed(Nats)
 
 
 def subscribed(server, tools, *arguments, count=1, **how):
@@ -147,29 +140,9 @@ def test_where_a_new_consumer_starts(tools, shared, start, first):
     assert [event["value"] for event in tool.wait_events(11 - first)] == list(range(first, 11))
 
 
-class Runs:
-    """ingest over a link to a receiver that lives, so that it can be killed and started again."""
-
+class Runs(runs_support.Runs):
     def __init__(self, tools, directory, server, *arguments, subject="", state="state"):
-        self.tools, self.server, self.link = tools, server, f"ipc://{directory}/{state}.l"
-        self.arguments = (server.url(subject), *QUICK, *arguments, "--to", f"@{self.link}", "--state", state)
-        self.receiver, self.state = tools.start("process", "where true", "--from", self.link, "--to", "-"), directory / state
-
-    def start(self, *more):
-        return self.tools.start("ingest", *self.arguments, *more)
-
-    def wait(self, count, tool, seconds=40):
-        support.wait_for(lambda: self.receiver.out.count(b"\n") >= count,
-                         lambda: f"{count} events; {self.receiver.out.count(10)} have come; {tool.err[-1500:]}", seconds)
-        return self.receiver.events
-
-    @property
-    def numbers(self):
-        return [event["n"] for event in self.receiver.events]
-
-    @property
-    def log_size(self):
-        return sum(path.stat().st_size for path in (self.state / "spool").glob("*.seg"))
+        super().__init__(tools, directory, server.url(subject), *arguments, state=state, drain=())
 
 
 def storing(server, count, subject, pause=0.02):

@@ -10,12 +10,12 @@ import time
 
 import pytest
 
+import runs_support
 import support
 import tls_support
 from instance import control  # noqa: F401
 from redis_support import Redis
-
-QUICK = ("--retry-min", "20ms", "--retry-max", "200ms")
+from runs_support import QUICK, made_and_closed
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +27,7 @@ def shared():
 
 @pytest.fixture
 def own():
-    servers = []
-
-    def make(**settings):
-        servers.append(Redis(**settings))
-        return servers[-1]
-    yield make
-    for server in servers:
-        server.close()
+    yield from made_and_closed(Redis)
 
 
 def plain(events):
@@ -113,29 +106,9 @@ def test_where_a_stream_begins(tools, shared):
         assert [event["n"] for event in tool.wait_events(1)] == [4]
 
 
-class Runs:
-    """ingest over a link to a receiver that lives, so that it can be killed and started again."""
-
+class Runs(runs_support.Runs):
     def __init__(self, tools, directory, server, rest, *arguments):
-        self.tools, self.server, self.link = tools, server, f"ipc://{directory}/l"
-        self.arguments = (server.url(rest), *QUICK, *arguments, "--to", f"@{self.link}", "--state", "state", "--drain-limit", "2s")
-        self.receiver = tools.start("process", "where true", "--from", self.link, "--to", "-")
-
-    def start(self, *more):
-        return self.tools.start("ingest", *self.arguments, *more)
-
-    def wait(self, count, tool, seconds=60):
-        support.wait_for(lambda: self.receiver.out.count(b"\n") >= count,
-                         lambda: f"{count} events; {self.receiver.out.count(10)} have come; {tool.err[-1500:]}", seconds)
-        return self.receiver.events
-
-    @property
-    def numbers(self):
-        return [event["n"] for event in self.receiver.events]
-
-    @property
-    def log_size(self):
-        return sum(path.stat().st_size for path in (self.receiver.out_path.parent / "state" / "spool").glob("*.seg"))
+        super().__init__(tools, directory, server.url(rest), *arguments)
 
 
 def adding(server, key, count, pause, first=0):

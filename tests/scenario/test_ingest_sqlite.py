@@ -10,7 +10,7 @@ import time
 import pytest
 
 import support
-from database_support import Runs
+from runs_support import Runs
 
 POLL = ["--query", "SELECT * FROM t WHERE id > $1", "--cursor", "id", "--initial", "0"]
 
@@ -93,9 +93,9 @@ def test_polls_are_exact_over_kills(tools, directory, base):
         tool.kill()
         kills += 1
     tool = runs.start()
-    runs.wait(lambda events: len(events) >= 20000, tool)
+    runs.wait_until(lambda events: len(events) >= 20000, tool)
     base.execute("INSERT INTO t VALUES (100000, 20000)")
-    runs.wait(lambda events: len(events) >= 20001, tool)
+    runs.wait_until(lambda events: len(events) >= 20001, tool)
     assert sorted(event["n"] for event in runs.events) == list(range(20001))
 
 
@@ -165,7 +165,7 @@ def test_changes_are_exact_over_kills_of_ingest_beside_a_writer(tools, directory
     stop.set()
     writer.join()
     tool = runs.start()
-    runs.wait(lambda events: len(events) >= count[0], tool)
+    runs.wait_until(lambda events: len(events) >= count[0], tool)
     assert [event["new"]["id"] for event in runs.events] == list(range(1, count[0] + 1))
     support.wait_for(lambda: base.execute("SELECT count(*) FROM ingest_changes").fetchone()[0] == 0 or not base.execute("INSERT INTO t (v) VALUES (0)"),
                      "what is safe to be deleted")
@@ -189,7 +189,7 @@ def test_changes_that_are_counted_anew_are_told(tools, directory, base):
     tool = runs.start()
     support.wait_for(lambda: base.execute("SELECT count(*) FROM sqlite_master WHERE type = 'trigger'").fetchone() == (3,))
     base.execute("INSERT INTO t VALUES (1)")
-    runs.wait(lambda events: len(events) == 1, tool)
+    runs.wait_until(lambda events: len(events) == 1, tool)
     assert tool.terminate() == 0
     assert tools.run("ingest", "sqlite:base.db", "--mode", "trigger", "--drop").status == 0
     tool = runs.start()
@@ -204,7 +204,7 @@ def test_a_slow_receiver_holds_the_rows_back(tools, directory, base):
     tool = runs.start()
     support.wait_for(lambda: sum(p.stat().st_size for p in (directory / "state/spool").glob("*.seg")) > 800000)
     runs.receiver.signal(signal.SIGCONT)
-    runs.wait(lambda events: len(events) >= 20000, tool)
+    runs.wait_until(lambda events: len(events) >= 20000, tool)
     assert [event["id"] for event in runs.events] == list(range(1, 20001))
 
 
