@@ -8,7 +8,7 @@ import time
 import pytest
 
 import support
-from test_ingest_files import Numbered, append, lines, seen, start_ready
+from test_ingest_files import append, follow_over_kills, lines, Numbered, seen, start_ready
 from test_ingest_state import Runs, first_difference
 
 
@@ -136,23 +136,4 @@ def test_followed_files_are_exact_over_kills_rotations_and_compression(tools, di
     each = 24000 // files
     runs = Runs(tools, directory, pattern, "--follow", "--rotate-wait", "100ms", "--batch-size", "50", seed=seed)
     writers = [Packing(directory / f"app{f:02}.ndjson", f * each, each, [], seed * 100 + f) for f in range(files)]
-    runs.start_ready().kill()
-    for writer in writers:
-        writer.start()
-    while any(writer.is_alive() for writer in writers):
-        runs.kill_after(0.05, 0.4)
-        time.sleep(runs.rng.uniform(0, 0.3))
-    for writer in writers:
-        writer.join()
-    tool = runs.start()
-    try:
-        support.wait_for(lambda: len(runs.numbers()) >= files * each, seconds=40)
-    except AssertionError:
-        pass
-    numbers = runs.numbers()
-    assert sorted(numbers) == list(range(files * each)), first_difference(sorted(numbers), list(range(files * each)))
-    for f in range(files):
-        own = [n for n in numbers if f * each <= n < (f + 1) * each]
-        assert own == sorted(own), f"app{f:02} in its order"
-    assert runs.kills >= 3 and sum(writer.rotations for writer in writers) >= 5
-    assert tool.terminate() == 0
+    assert follow_over_kills(runs, writers, each).terminate() == 0
