@@ -149,10 +149,17 @@ static void on_pause(void *argument) {
     go_on(child);
 }
 
+/* What waits for a program that is not there is told so when its time is up, not after a pause that goes beyond it. */
+static int64_t pause_before_start(exec_child_t *child) {
+    int64_t pause = backoff_next(&child->backoff);
+    int64_t left = child->unrunnable ? child->unrunnable + child->setup.timeout - clock_monotonic() : INT64_MAX;
+    return left > 0 && left < pause ? left : pause;
+}
+
 static void restart(exec_child_t *child) {
     forget(child);
     if (!child->pause && !child->over)
-        child->pause = loop_timer(child->setup.loop, backoff_next(&child->backoff), 0, on_pause, child);
+        child->pause = loop_timer(child->setup.loop, pause_before_start(child), 0, on_pause, child);
 }
 
 static void describe(int status, buf_t *out) {
