@@ -325,6 +325,7 @@ static void save(stage_t *stage, buf_t *out) {
 
 static int load(stage_t *stage, text_t state, err_t *err) {
     process_t *process = stage->own;
+    process->ended = stage->finishing;
     return program_load(process->program, state.data, state.size, err);
 }
 

@@ -87,8 +87,8 @@ typedef struct tool {
     void (*keep)(stage_t *stage, buf_t *out);
     int (*kept)(stage_t *stage, text_t state, err_t *err);
     /* Deterministic tools: whatever `frame`, `tick` and `finish` do follows from the calls alone (process). save runs in a forked child, on
-     * a consistent copy: it appends to *out and may call stage_save_flush now and then to keep *out small; load runs before start. An
-     * error of load names the remedy (--reset). */
+     * a consistent copy: it appends to *out and may call stage_save_flush now and then to keep *out small; load runs before start,
+     * with stage->finishing when finish was called before the snapshot: it is not called again. An error of load names the remedy (--reset). */
     void (*save)(stage_t *stage, buf_t *out);
     int (*load)(stage_t *stage, text_t state, err_t *err);
     /* The clock as input, ns since 1970: stage_tick_every. */

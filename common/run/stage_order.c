@@ -104,15 +104,16 @@ static uint64_t made(const stage_t *stage) {
     return state->replaying ? state->replayed : spool_number(state->spool);
 }
 
-/* Before the tool sees an input. `before`: while replaying, the record behind which it was written down. */
+/* Before the tool sees an input. One that is replayed was written down: what it makes is stable once it is, and what it was made of. */
 static void begin_step(stage_t *stage, const stage_entry_t *entry, bool ended) {
     struct stage_store *state = stage->private->state;
     state->step_serial++;
     if (!state->replaying) {
         add_entry(state, entry, ended);
         state_push_step(stage, (stage_step_t){.origin = entry->origin, .taken = entry->number});
-    } else if (entry->kind == ENTRY_FRAME) {
-        state_push_step(stage, (stage_step_t){.origin = entry->origin, .taken = entry->number, .index = entry->before + 1});
+    } else {
+        const stage_entry_t *noted = &state->entries[state->entry_next - 1];
+        state_push_step(stage, (stage_step_t){.origin = entry->origin, .taken = entry->number, .index = noted->before + 1});
         state->steps_noted = state->step_count;
     }
 }
@@ -126,10 +127,9 @@ static void end_step(stage_t *stage) {
         state_note(stage);
 }
 
-static void step_frame(stage_t *stage, stage_origin_t *origin, frame_t *frame, uint64_t before) {
+static void step_frame(stage_t *stage, stage_origin_t *origin, frame_t *frame) {
     struct stage_store *state = stage->private->state;
-    begin_step(stage, &(stage_entry_t){.kind = ENTRY_FRAME, .origin = origin, .epoch = frame->epoch, .number = frame->sequence, .before = before},
-               frame->end);
+    begin_step(stage, &(stage_entry_t){.kind = ENTRY_FRAME, .origin = origin, .epoch = frame->epoch, .number = frame->sequence}, frame->end);
     origin->epoch = frame->epoch;
     origin->number = frame->sequence;
     origin->ended = frame->end;
@@ -169,9 +169,15 @@ void order_outside(stage_t *stage, const stage_told_t *told) {
 
 /* The tool writes out what is open, and calls stage_finished: the end of stream is part of this step. */
 void order_end(stage_t *stage) {
+    stage->private->state->ending = true;
     begin_step(stage, &(stage_entry_t){.kind = ENTRY_END}, false);
     stage->tool->finish(stage);
     end_step(stage);
+}
+
+void order_ending(stage_t *stage) {
+    stage->private->state->ending = true;
+    stage->private->finish_called = stage->finishing = stage->private->paused_by_end = true;
 }
 
 /* ---- replaying ---- */
@@ -273,13 +279,14 @@ static void end_replay(stage_t *stage) {
     for (unsigned i = 0; i < state->origin_count; i++)
         while (state->origins[i]->held_count && !stage->private->failed) {
             frame_t *frame = unhold(state, state->origins[i]);
-            step_frame(stage, state->origins[i], frame, 0);
+            step_frame(stage, state->origins[i], frame);
             frame_unref(frame);
         }
     if (state->refused)
         for (unsigned i = 0; i < stage->private->input_count; i++)
             link_receiver_want(stage->private->inputs[i]);
     state->refused = false;
+    state_settle(stage); /* nobody else may have a reason to look at the steps again */
     stage_check_end(stage);
 }
 
@@ -305,7 +312,7 @@ static void pump(stage_t *stage) {
             }
             state->entry_next++;
             state->replayed_frames++;
-            step_frame(stage, entry->origin, frame, entry->before);
+            step_frame(stage, entry->origin, frame);
             frame_unref(frame);
         } else {
             state->entry_next++;
@@ -340,7 +347,7 @@ void order_frame(stage_t *stage, unsigned input, frame_t *frame) {
         hold(state, origin, frame);
         pump(stage);
     } else {
-        step_frame(stage, origin, frame, 0);
+        step_frame(stage, origin, frame);
     }
 }
 
@@ -468,6 +475,10 @@ void order_begin(stage_t *stage) {
     if (state->ended) { /* long ago: what is left is to see it delivered */
         stage_resume_end(stage);
         return;
+    }
+    if (state->ending) {
+        stage_inputs_update(stage);
+        metrics_state(STAGE_DRAINING, NULL);
     }
     state->replaying = state->comparing = true;
     state->cursor = spool_cursor_new(state->spool);

@@ -26,7 +26,7 @@
 #include "base/memory.h"
 #include "data/pack.h"
 
-#define SNAPSHOT_FORMAT 1
+#define SNAPSHOT_FORMAT 2
 #define SNAPSHOT_MAX (INT64_C(1) << 36)
 #define REST 10                        /* a snapshot that took T is followed by REST × T without one */
 #define REST_LEAST (5 * NS_PER_MS)
@@ -57,12 +57,13 @@ static void put_head(stage_t *stage, buf_t *out) {
     const struct stage_ledger *ledger = &stage->ledger;
     const uint64_t counts[] = {ledger->in, ledger->out, ledger->filtered, ledger->late, ledger->dead, ledger->dropped, ledger->held, ledger->created,
                                stage->errors};
-    pack_array(out, 8);
+    pack_array(out, 9);
     pack_uint(out, SNAPSHOT_FORMAT);
     pack_int(out, clock_now());
     pack_uint(out, spool_index(state->spool));
     pack_uint(out, spool_number(state->spool));
     pack_uint(out, private->dead_serial);
+    pack_bool(out, state->ending);
     pack_array(out, sizeof counts / sizeof *counts);
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
         pack_uint(out, counts[i]);
@@ -370,14 +371,16 @@ static int load_head(stage_t *stage, pack_cursor_t *cursor, err_t *err) {
     uint32_t elements;
     uint64_t format, dead;
     int64_t time;
+    value_t ending;
     const char *damaged = "the snapshot in --state %s cannot be read; --reset starts anew";
-    if (!pack_read_array(cursor, &elements) || elements != 8 || !pack_read_uint(cursor, &format))
+    if (!pack_read_array(cursor, &elements) || elements < 1 || !pack_read_uint(cursor, &format))
         return err_set(err, damaged, stage->settings.state);
     if (format != SNAPSHOT_FORMAT)
         return err_set(err, "the snapshot in --state %s has format %llu, this version reads %d; go back to the version that wrote it, or start anew with --reset",
                        stage->settings.state, (unsigned long long) format, SNAPSHOT_FORMAT);
-    if (!pack_read_int(cursor, &time) || !pack_read_uint(cursor, &state->confirmed_index) || !pack_read_uint(cursor, &state->replayed) ||
-        !pack_read_uint(cursor, &dead) || !load_counts(stage, cursor))
+    if (elements != 9 || !pack_read_int(cursor, &time) || !pack_read_uint(cursor, &state->confirmed_index) ||
+        !pack_read_uint(cursor, &state->replayed) || !pack_read_uint(cursor, &dead) || !pack_read_value(cursor, &ending) || ending.type != VALUE_BOOL ||
+        !load_counts(stage, cursor))
         return err_set(err, damaged, stage->settings.state);
     if (load_inputs(stage, cursor, err))
         return -1;
@@ -387,6 +390,8 @@ static int load_head(stage_t *stage, pack_cursor_t *cursor, err_t *err) {
         return err_set(err, "--state %s: its log is older than its snapshot; --reset starts anew", stage->settings.state);
     state->snapshot_time = time;
     state->snapshots = 1;
+    if (ending.boolean)
+        order_ending(stage);
     stage_dead_restore(stage, dead);
     return 0;
 }

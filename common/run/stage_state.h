@@ -98,6 +98,7 @@ struct stage_store {
     uint32_t order_entries;            /* how many */
     stage_origin_t **origins;
     unsigned origin_count;
+    bool ending;                       /* the tool's finish was called, in order; it may wait for answers from outside yet */
     uint64_t step_serial;              /* steps ever taken in this run: has anything changed? */
     int64_t tick_interval;
 
@@ -182,6 +183,7 @@ bool order_take(stage_t *stage, unsigned input, const frame_t *frame);
 void order_frame(stage_t *stage, unsigned input, frame_t *frame);
 void order_stable(stage_t *stage, unsigned input, const char *origin, uint64_t epoch, uint64_t number);
 void order_end(stage_t *stage);                        /* all inputs have ended: recorded, then tool->finish */
+void order_ending(stage_t *stage);                     /* they had, says the snapshot */
 bool order_compare(stage_t *stage, frame_t *frame);    /* an output frame while replaying; true: it is in the spool already */
 void order_tick(stage_t *stage, int64_t now);
 void order_outside(stage_t *stage, const stage_told_t *told);
