@@ -12,7 +12,7 @@ TOOLS = ingest process broadcast streamctl
 LAYERS = base data net run
 PACKAGES = libzmq libczmq msgpack jansson libcurl libxxhash libpcre2-8 libssl libcrypto expat
 PACKAGES_broadcast = sqlite3
-PACKAGES_ingest = libpq sqlite3 libmariadb zlib libnats rdkafka
+PACKAGES_ingest = libpq sqlite3 libmariadb zlib libzstd libnats rdkafka
 PACKAGES_process = sqlite3
 PACKAGES_streamctl = libwebsockets
 

@@ -13,10 +13,10 @@
 #include "base/memory.h"
 #include "data/multiline.h"
 #include "data/pack.h"
-#include "gzip.h"
 #include "reader.h"
 #include "src_file.h"
 #include "tail.h"
+#include "unpack.h"
 
 #define FIRST_ROW_MAX (32u << 20)      /* of a table; beyond it nothing more is tried */
 
@@ -116,7 +116,7 @@ static void on_missing(void *argument, const char *reason) {
 }
 
 static int make_reader(file_input_t *self, err_t *err) {
-    reader_setup_t setup = {.loop = self->setup.source->loop, .fd = self->fd, .offset = self->offset, .gzip = gzip_named(self->path), .damaged = on_damaged,
+    reader_setup_t setup = {.loop = self->setup.source->loop, .fd = self->fd, .offset = self->offset, .packed = format_packed(self->path), .damaged = on_damaged,
                             .data = on_data, .ended = on_ended, .argument = self};
     self->reader = reader_new(&setup, err);
     return self->reader ? 0 : err_wrap(err, "%s", self->path);
@@ -291,27 +291,27 @@ bool file_input_rename(const buf_t *position, const char *full_path, buf_t *out)
 
 /* As filetrace_load, for what a compressed file holds. */
 static void load_packed_trace(file_input_t *self, uint64_t offset) {
-    gunzip_t *gunzip = gunzip_new(self->fd);
+    unpack_t *unpack = unpack_new(self->fd);
     char *piece = mem_alloc(FEED_CHUNK);
     const char *error;
     ssize_t got;
-    for (uint64_t at = 0; gunzip && at < offset; at += (uint64_t) got) {
+    for (uint64_t at = 0; unpack && at < offset; at += (uint64_t) got) {
         uint64_t left = offset - at;
-        if ((got = gunzip_read(gunzip, piece, left < FEED_CHUNK ? (size_t) left : FEED_CHUNK, &error)) <= 0)
+        if ((got = unpack_read(unpack, piece, left < FEED_CHUNK ? (size_t) left : FEED_CHUNK, &error)) <= 0)
             break;
         filetrace_read(&self->trace, at, piece, (size_t) got);
         filetrace_used(&self->trace, piece, (size_t) got);
     }
-    gunzip_free(gunzip);
+    unpack_free(unpack);
     mem_free(piece);
 }
 
 /* The first bytes, of a compressed file those of what it holds. */
 static ssize_t read_beginning(file_input_t *self, char *out, size_t size) {
-    gunzip_t *gunzip = !self->tail && gzip_named(self->path) ? gunzip_new(self->fd) : NULL;
+    unpack_t *unpack = !self->tail && format_packed(self->path) ? unpack_new(self->fd) : NULL;
     const char *error;
-    ssize_t got = gunzip ? gunzip_read(gunzip, out, size, &error) : self->tail ? (ssize_t) tail_beginning(self->tail, out, size) : pread(self->fd, out, size, 0);
-    gunzip_free(gunzip);
+    ssize_t got = unpack ? unpack_read(unpack, out, size, &error) : self->tail ? (ssize_t) tail_beginning(self->tail, out, size) : pread(self->fd, out, size, 0);
+    unpack_free(unpack);
     return got;
 }
 
@@ -321,9 +321,9 @@ static bool restore_reader(file_input_t *self, const filemark_t *mark) {
     int fd = -1;
     if (fstat(self->fd, &status) || !S_ISREG(status.st_mode))
         return false;
-    gunzip_t *packed = gzip_named(self->path) ? gunzip_new(self->fd) : NULL;
-    gunzip_free(packed);
-    bool same = status.st_dev == mark->device && status.st_ino == mark->inode, fits = packed ? gzip_fits(mark, self->fd, false) : filemark_fits(mark, self->fd);
+    unpack_t *packed = format_packed(self->path) ? unpack_new(self->fd) : NULL;
+    unpack_free(packed);
+    bool same = status.st_dev == mark->device && status.st_ino == mark->inode, fits = packed ? unpack_fits(mark, self->fd, false) : filemark_fits(mark, self->fd);
     if (packed && !(fits && (same || mark->head_size)))
         return false;
     if (!packed && !(same && fits)) {

@@ -9,12 +9,12 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "data/format.h"
 #include "file_set.h"
-#include "gzip.h"
 
 bool file_set_matches(void *argument, const char *name) {
     const file_set_t *set = argument;
-    return fnmatch(set->pattern, name, FNM_PERIOD) == 0 && !(set->settings->follow && gzip_named(name)); /* such a file is finished, and is no log that grows */
+    return fnmatch(set->pattern, name, FNM_PERIOD) == 0 && !(set->settings->follow && format_packed(name)); /* such a file is finished, and is no log that grows */
 }
 
 file_entry_t *file_set_add(file_set_t *set, const char *name) {

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
-#include "gzip.h"
+#include "unpack.h"
 
 #define PIPE_SIZE (1024 * 1024)
 
@@ -19,8 +19,8 @@ struct reader {
     reader_setup_t setup;
     loop_watch_t *watch;           /* NULL: a regular file */
     feed_t feed;
-    gunzip_t *gunzip;
-    uint64_t passed;               /* gzip: bytes up to the offset to begin at that were read */
+    unpack_t *unpack;
+    uint64_t passed;               /* packed: bytes up to the offset to begin at that were read */
     uint64_t used;
     uint64_t next;                 /* regular: offset of the next read */
     bool regular, paused, at_end, ended;
@@ -43,8 +43,8 @@ reader_t *reader_new(const reader_setup_t *setup, err_t *err) {
     reader->paused = true;
     reader->used = reader->next = setup->offset;
     reader->regular = S_ISREG(status.st_mode);
-    if (reader->regular && setup->gzip)
-        reader->gunzip = gunzip_new(setup->fd);
+    if (reader->regular && setup->packed)
+        reader->unpack = unpack_new(setup->fd);
     if (reader->regular)
         posix_fadvise(setup->fd, 0, 0, POSIX_FADV_SEQUENTIAL);
     if (S_ISFIFO(status.st_mode))
@@ -84,7 +84,7 @@ static bool offer(reader_t *reader) {
 static bool read_packed(reader_t *reader) {
     const char *error = NULL;
     uint64_t before = reader->setup.offset - reader->passed;
-    ssize_t size = gunzip_read(reader->gunzip, feed_space(&reader->feed), before && before < FEED_CHUNK ? (size_t) before : FEED_CHUNK, &error);
+    ssize_t size = unpack_read(reader->unpack, feed_space(&reader->feed), before && before < FEED_CHUNK ? (size_t) before : FEED_CHUNK, &error);
     if (size < 0)
         reader->setup.damaged(reader->setup.argument, error);
     if (size <= 0) {
@@ -100,7 +100,7 @@ static bool read_packed(reader_t *reader) {
 
 /* Reads one piece. False: the end, an error, or nothing there now. */
 static bool read_piece(reader_t *reader) {
-    if (reader->gunzip)
+    if (reader->unpack)
         return read_packed(reader);
     void *space = feed_space(&reader->feed);
     ssize_t size;
@@ -181,7 +181,7 @@ void reader_free(reader_t *reader) {
         return;
     loop_undefer(reader->setup.loop, on_turn, reader);
     loop_remove(reader->watch);
-    gunzip_free(reader->gunzip);
+    unpack_free(reader->unpack);
     feed_fini(&reader->feed);
     mem_free(reader);
 }

@@ -11,8 +11,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "gzip.h"
+#include "data/format.h"
 #include "tail_private.h"
+#include "unpack.h"
 
 #define CANDIDATES_MAX 256
 #define TRIES 20                       /* while the directory is being changed */
@@ -35,8 +36,8 @@ bool tail_rotated_name(const tail_t *tail, const char *name) {
     size_t size = strlen(name), base_size = strlen(base);
     if (tail->setup.foreign && tail->setup.foreign(tail->setup.argument, name))
         return false;
-    bool packed = gzip_named(name);
-    size -= packed ? 3 : 0;
+    size_t packed = format_packed(name);
+    size -= packed;
     if (packed && size == base_size && memcmp(name, base, base_size) == 0)
         return true;
     if (size > base_size && memcmp(name, base, base_size) == 0 && is_stamp(name + base_size, size - base_size))
@@ -90,7 +91,7 @@ typedef struct candidate {
 static int compare_names(const char *a, const char *b) {
     const char *ends[2], *starts[2];
     for (int i = 0; i < 2; i++) {
-        const char *name = i ? b : a, *at = ends[i] = name + strlen(name) - (gzip_named(name) ? 3 : 0);
+        const char *name = i ? b : a, *at = ends[i] = name + strlen(name) - format_packed(name);
         while (at > name && at[-1] >= '0' && at[-1] <= '9')
             at--;
         starts[i] = at;
@@ -152,13 +153,13 @@ static void set_rotated(tail_t *tail, tail_file_t *file, uint64_t offset) {
 
 static bool is_finished(const tail_t *tail, const candidate_t *candidate) {
     const filemark_t *done = find_finished(tail, candidate->device, candidate->inode);
-    return done && done->offset == candidate->size && !gzip_named(candidate->name); /* that says nothing of what one holds */
+    return done && done->offset == candidate->size && !format_packed(candidate->name); /* that says nothing of what one holds */
 }
 
 /* A compressed one: what it holds is read from here on, and its size is that of the candidate. */
 static tail_file_t *expand(tail_t *tail, tail_file_t *file, candidate_t *candidate) {
     struct stat status;
-    int fd = gzip_expand(file->fd, candidate->name);
+    int fd = unpack_expand(file->fd, candidate->name);
     if (fd < 0 || fstat(fd, &status)) {
         tail_close_file(tail, file);
         return NULL;
@@ -172,11 +173,11 @@ static tail_file_t *expand(tail_t *tail, tail_file_t *file, candidate_t *candida
 
 /* Without opening it: a compressed file that begins in another way need not be expanded. */
 static bool may_fit(const tail_t *tail, const filemark_t *mark, const candidate_t *candidate) {
-    if (!gzip_named(candidate->name))
+    if (!format_packed(candidate->name))
         return candidate->size >= mark->offset;
     char *path = mem_format("%s/%s", tail->directory, candidate->name);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    bool fits = fd >= 0 && gzip_begins(mark, fd);
+    bool fits = fd >= 0 && unpack_begins(mark, fd);
     if (fd >= 0)
         close(fd);
     mem_free(path);
@@ -194,7 +195,7 @@ static tail_file_t *open_candidate(tail_t *tail, candidate_t *candidate) {
     if (opened != OPENED_NEW)
         return NULL;
     if (file->inode == candidate->inode && file->device == candidate->device)
-        return gzip_named(candidate->name) ? expand(tail, file, candidate) : file;
+        return format_packed(candidate->name) ? expand(tail, file, candidate) : file;
     tail->stirred = true;
     tail_close_file(tail, file);
     return NULL;
@@ -304,13 +305,13 @@ static bool is_copy(const tail_t *tail, const filemark_t *read, const candidate_
 
 /* The same of a compressed file, before it is expanded: all that it holds was read already, or will be. */
 static bool is_packed_copy(const tail_t *tail, const filemark_t *read, const candidate_t *candidate) {
-    if (!gzip_named(candidate->name))
+    if (!format_packed(candidate->name))
         return false;
     char *path = mem_format("%s/%s", tail->directory, candidate->name);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    bool copy = fd >= 0 && read && read->head_size && gzip_fits(read, fd, false);
+    bool copy = fd >= 0 && read && read->head_size && unpack_fits(read, fd, false);
     for (unsigned i = 0; fd >= 0 && !copy && i < TAIL_KEPT; i++)
-        copy = tail->finished[i].offset && gzip_begins(&tail->finished[i], fd) && gzip_fits(&tail->finished[i], fd, true);
+        copy = tail->finished[i].offset && unpack_begins(&tail->finished[i], fd) && unpack_fits(&tail->finished[i], fd, true);
     if (fd >= 0)
         close(fd);
     mem_free(path);

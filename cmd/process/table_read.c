@@ -58,7 +58,7 @@ static int database_parse(const char *source, database_t *database, err_t *err) 
 }
 
 static const format_t *format_of(const char *source) {
-    const format_t *format = text_ends(source, ".gz") ? NULL : format_for_path(source);
+    const format_t *format = format_packed(source) ? NULL : format_for_path(source);
     static const char *const known[] = {"csv", "tsv", "ndjson", "json"};
     for (size_t i = 0; format && i < sizeof known / sizeof *known; i++)
         if (strcmp(format->name, known[i]) == 0)

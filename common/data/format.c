@@ -39,14 +39,21 @@ const format_t *format_find(const char *name) {
     return NULL;
 }
 
+size_t format_packed(const char *path) {
+    static const char *const endings[] = {".gz", ".zst"};
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
+        if (text_ends(path, endings[i]) && strlen(path) > strlen(endings[i]))
+            return strlen(endings[i]);
+    return 0;
+}
+
 const format_t *format_for_path(const char *path) {
     static const struct { const char *ending, *format; } endings[] = {
         {".ndjson", "ndjson"}, {".jsonl", "ndjson"}, {".json", "json"}, {".csv", "csv"}, {".tsv", "tsv"}, {".log", "lines"},
         {".txt", "lines"}, {".logfmt", "logfmt"}, {".msgpack", "msgpack"}, {".xml", "xml"},
     };
     text_t name = text_of(path);
-    if (text_ends(path, ".gz"))
-        name.size -= 3;
+    name.size -= format_packed(path);
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
         text_t ending = text_of(endings[i].ending);
         if (name.size >= ending.size && text_equal(text_make(name.data + name.size - ending.size, ending.size), ending))

@@ -38,8 +38,10 @@ typedef struct format {
 } format_t;
 extern const format_t *const format_table[];      /* NULL-terminated: ndjson json csv tsv lines logfmt common msgpack xml ... */
 const format_t *format_find(const char *name);    /* NULL when unknown */
-/* By the file name's ending (".ndjson .jsonl .json .csv .tsv .log .txt .logfmt .msgpack .xml", a ".gz" ignored), or NULL. */
+/* By the file name's ending (".ndjson .jsonl .json .csv .tsv .log .txt .logfmt .msgpack .xml", before one of format_packed), or NULL. */
 const format_t *format_for_path(const char *path);
+/* The size of an ending that says that the file was compressed (".gz", ".zst"); 0: it has none. */
+size_t format_packed(const char *path);
 int format_unknown(const char *name, err_t *err); /* -1, names the known ones */
 
 /* Where decoded events go. `builder` is read anew after each event, so that `committed` may cut the frame. */

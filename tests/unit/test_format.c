@@ -210,6 +210,7 @@ static void test_encode_malformed(void **state) {
 static void test_names(void **state) {
     assert_string_equal(format_for_path("/a/b.ndjson")->name, "ndjson");
     assert_string_equal(format_for_path("b.jsonl.gz")->name, "ndjson");
+    assert_string_equal(format_for_path("b.csv.zst")->name, "csv");
     assert_string_equal(format_for_path("b.json")->name, "json");
     assert_string_equal(format_for_path("b.csv")->name, "csv");
     assert_string_equal(format_for_path("x.tsv")->name, "tsv");
@@ -217,6 +218,9 @@ static void test_names(void **state) {
     assert_string_equal(format_for_path("x.logfmt")->name, "logfmt");
     assert_null(format_for_path("x"));
     assert_null(format_for_path(".gz"));
+    assert_int_equal(format_packed("a/b.gz"), 3);
+    assert_int_equal(format_packed("b.log.1.zst"), 4);
+    assert_int_equal(format_packed("zst"), 0);
     assert_null(format_find("xml2"));
     err_t err;
     assert_int_equal(format_unknown("ndjsn", &err), -1);
