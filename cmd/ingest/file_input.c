@@ -152,6 +152,7 @@ static int open_tail(file_input_t *self, err_t *err) {
         .idle = on_idle,
         .lent = self->setup.lent,
         .inotify = self->setup.inotify,
+        .listing = self->setup.listing,
         .foreign = is_foreign,
         .argument = self,
     };
@@ -329,7 +330,9 @@ static bool restore_reader(file_input_t *self, const filemark_t *mark) {
     if (!packed && !(same && fits)) {
         const char *slash = strrchr(self->full_path, '/');
         char *directory = slash ? mem_text_n(self->full_path, (size_t) (slash - self->full_path) + 1) : mem_text(".");
-        fd = filemark_find(mark, directory);
+        listing_t *listing = listing_new(directory);
+        fd = filemark_find(mark, listing);
+        listing_free(listing);
         mem_free(directory);
         if (fd < 0 && !(fits && mark->head_size))
             return false;

@@ -18,6 +18,7 @@ typedef struct file_input_setup {
     void *foreign_argument;
     bool lent;
     int inotify;
+    listing_t *listing;
     void (*idle)(void *argument);
     void (*missing)(void *argument, const char *reason);
     void (*ended)(void *argument, const char *error);      /* read once: as reader_setup_t has it */

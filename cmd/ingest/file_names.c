@@ -1,9 +1,7 @@
 /* The names of a set of files: those of the directory that match the pattern, each an entry. A file that gets another matching name keeps its
  * place; one that is new begins at its beginning, at its end, or where it was read to as a rotated one. */
-#include <dirent.h>
 #include <fcntl.h>
 #include <fnmatch.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -165,27 +163,15 @@ void file_set_see(file_set_t *set, const char *name, bool at_end) {
         entry->seen = true;
 }
 
-static int by_name(const void *a, const void *b) {
-    return strcmp(*(char *const *) a, *(char *const *) b);
-}
-
 void file_set_scan(file_set_t *set, bool at_end) {
-    DIR *directory = opendir(set->directory);
-    char **names = NULL;
-    size_t count = 0, room = 0;
+    size_t listed, count = 0;
+    const listing_entry_t *found = listing_find(set->listing, "", 0, &listed);
+    char **names = mem_alloc((listed + 1) * sizeof *names);
     text_t key;
     void *value;
-    for (struct dirent *found; directory && (found = readdir(directory));) {
-        if (!file_set_matches(set, found->d_name))
-            continue;
-        if (count == room)
-            names = mem_resize(names, (room = room * 2 + 64) * sizeof *names);
-        names[count++] = mem_text(found->d_name);
-    }
-    if (directory)
-        closedir(directory);
-    if (count)
-        qsort(names, count, sizeof *names, by_name);
+    for (size_t i = 0; i < listed; i++)
+        if (file_set_matches(set, found[i].name))
+            names[count++] = mem_text(found[i].name);
     for (size_t at = 0; map_next(set->entries, &at, &key, &value);)
         ((file_entry_t *) value)->seen = false;
     for (size_t i = 0; i < count; i++) {

@@ -150,6 +150,7 @@ static int open_input(file_entry_t *entry, err_t *err) {
         .rotate_wait = set->settings->rotate_wait,
         .lent = true,
         .inotify = set->lent_count ? set->lent[set->lent_count - 1] : -1,
+        .listing = set->listing,
         .foreign = file_set_matches,
         .foreign_argument = set,
         .idle = on_idle,
@@ -294,6 +295,7 @@ static void set_free(source_t *source) {
     mem_free(set->changed);
     buf_fini(&set->removed);
     buf_fini(&set->space);
+    listing_free(set->listing);
     mem_free(set->shown);
     mem_free(set->directory);
     mem_free(set->full_directory);
@@ -347,6 +349,7 @@ int file_set_open(source_t **source, const source_setup_t *setup, const char *pa
     set->settings = setup->settings;
     set->shown = mem_text(path);
     set->directory = whole ? mem_text(path) : directory_of(path);
+    set->listing = listing_new(set->directory);
     set->full_directory = whole ? mem_text(full_path) : directory_of(full_path);
     set->pattern = mem_text(whole ? "*" : last_part(path));
     set->entries = map_new();

@@ -31,6 +31,7 @@ struct file_set {
     source_setup_t setup;
     const file_settings_t *settings;
     char *shown, *directory, *full_directory, *pattern;
+    listing_t *listing;                /* of the directory */
     int inotify, directory_watch;
     loop_watch_t *watch, *retry;
     map_t *entries;                    /* by name */

@@ -1,12 +1,12 @@
 /* Places in files that are found again: fingerprints of the first bytes and of those before the place. */
 #include "filemark.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "base/memory.h"
 
 static size_t at_most(uint64_t offset, size_t limit) {
     return offset < limit ? (size_t) offset : limit;
@@ -67,23 +67,23 @@ bool filemark_fits(const filemark_t *mark, int fd) {
            read_at(fd, before, before_size, mark->offset - before_size) && XXH3_64bits(before, before_size) == mark->before;
 }
 
-int filemark_find(const filemark_t *mark, const char *directory) {
-    DIR *entries = mark->head_size ? opendir(directory) : NULL;
+int filemark_find(const filemark_t *mark, listing_t *listing) {
+    size_t count;
+    const listing_entry_t *entries = mark->head_size ? listing_find(listing, "", 0, &count) : NULL;
     int found = -1;
-    if (!entries)
-        return -1;
-    for (struct dirent *entry; found < 0 && (entry = readdir(entries));) {
+    for (size_t i = 0; entries && found < 0 && i < count; i++) {
         struct stat status;
-        if (entry->d_ino != mark->inode)
+        if (entries[i].inode != mark->inode)
             continue;
-        int fd = openat(dirfd(entries), entry->d_name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+        char *path = mem_format("%s/%s", listing_directory(listing), entries[i].name);
+        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+        mem_free(path);
         if (fd >= 0 && fstat(fd, &status) == 0 && status.st_dev == mark->device && status.st_ino == mark->inode && filemark_fits(mark, fd)) {
             found = fd;
         } else if (fd >= 0) {
             close(fd);
         }
     }
-    closedir(entries);
     return found;
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/buffer.h"
 #include "data/pack.h"
+#include "listing.h"
 
 /* A place in a file that is found again after a restart. Names change, inode numbers are used again and copies have others, so that the file is
  * known by what stands in it: its first bytes, and those right before the place. */
@@ -36,7 +37,7 @@ void filemark_make(filemark_t *mark, const filetrace_t *trace, uint64_t device, 
 /* The file holds what was read up to there. When nothing is known every file does. */
 bool filemark_fits(const filemark_t *mark, int fd);
 /* Opens the file of the directory with the mark's inode number that it fits to. -1: there is none, or nothing is known of the file. */
-int filemark_find(const filemark_t *mark, const char *directory);
+int filemark_find(const filemark_t *mark, listing_t *directory);
 
 void filemark_pack(const filemark_t *mark, buf_t *out);
 bool filemark_unpack(pack_cursor_t *cursor, filemark_t *mark);

@@ -3,7 +3,6 @@
  * exception: when files come and go faster than we are woken, the renames in between tell where the missed ones are now. */
 #include "tail_private.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -384,6 +383,7 @@ tail_t *tail_new(const tail_setup_t *setup, err_t *err) {
     char *slash = strrchr(tail->path, '/');
     tail->base = slash ? slash + 1 : tail->path;
     tail->directory = slash ? mem_text_n(tail->path, slash == tail->path ? 1 : (size_t) (slash - tail->path)) : mem_text(".");
+    tail->listing = setup->listing ? setup->listing : listing_new(tail->directory);
     tail->paused = true;
     tail->inotify = setup->lent ? setup->inotify : inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     if (tail->inotify < 0) {
@@ -459,6 +459,8 @@ void tail_free(tail_t *tail) {
     if (tail->inotify >= 0 && !tail->setup.lent)
         close(tail->inotify);
     feed_fini(&tail->feed);
+    if (!tail->setup.listing)
+        listing_free(tail->listing);
     mem_free(tail->path);
     mem_free(tail->directory);
     mem_free(tail);

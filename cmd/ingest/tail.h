@@ -29,6 +29,7 @@ typedef struct tail_setup {
      * freed, as closing one takes long. */
     bool lent;
     int inotify;
+    listing_t *listing;                /* of the file's directory, which others look into as well; borrowed. NULL: one of its own */
     bool (*foreign)(void *argument, const char *name);    /* this name in the directory is never one of a rotated file of ours; may be NULL */
     void *argument;
 } tail_setup_t;

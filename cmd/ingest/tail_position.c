@@ -1,6 +1,5 @@
 /* Where a tail stands, and how that place is found again when files were renamed, copied, truncated and made anew meanwhile. What is
  * older and newer is told by the times of the last changes, and files that were read before by their marks. */
-#include <dirent.h>
 #include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -31,13 +30,9 @@ static bool is_stamp(const char *text, size_t size) {
     return digit;
 }
 
-bool tail_rotated_name(const tail_t *tail, const char *name) {
-    const char *base = tail->base, *ending = strrchr(base, '.');
-    size_t size = strlen(name), base_size = strlen(base);
-    if (tail->setup.foreign && tail->setup.foreign(tail->setup.argument, name))
-        return false;
-    size_t packed = format_packed(name);
-    size -= packed;
+static bool has_rotated_form(const char *base, const char *name) {
+    const char *ending = strrchr(base, '.');
+    size_t packed = format_packed(name), size = strlen(name) - packed, base_size = strlen(base);
     if (packed && size == base_size && memcmp(name, base, base_size) == 0)
         return true;
     if (size > base_size && memcmp(name, base, base_size) == 0 && is_stamp(name + base_size, size - base_size))
@@ -47,6 +42,10 @@ bool tail_rotated_name(const tail_t *tail, const char *name) {
     size_t stem = (size_t) (ending - base), tail_size = strlen(ending);
     return size > base_size && memcmp(name, base, stem) == 0 && memcmp(name + size - tail_size, ending, tail_size) == 0 &&
            is_stamp(name + stem, size - stem - tail_size);
+}
+
+bool tail_rotated_name(const tail_t *tail, const char *name) {
+    return has_rotated_form(tail->base, name) && !(tail->setup.foreign && tail->setup.foreign(tail->setup.argument, name));
 }
 
 bool tail_position(const tail_t *tail, tail_position_t *position) {
@@ -111,24 +110,26 @@ static int older_first(const void *left, const void *right) {
 
 /* The rotated files of the directory, oldest first; returns how many. */
 static size_t list_rotated(const tail_t *tail, candidate_t *candidates) {
-    DIR *directory = opendir(tail->directory);
-    size_t count = 0;
-    if (!directory)
-        return 0;
-    for (struct dirent *entry; count < CANDIDATES_MAX && (entry = readdir(directory));) {
+    const char *ending = strrchr(tail->base, '.');
+    size_t count = 0, names, stem = ending && ending != tail->base ? (size_t) (ending - tail->base) : strlen(tail->base);
+    const listing_entry_t *entries = listing_find(tail->listing, tail->base, stem, &names);
+    for (size_t i = 0; i < names && count < CANDIDATES_MAX; i++) {
         struct stat status;
-        if (!tail_rotated_name(tail, entry->d_name) || fstatat(dirfd(directory), entry->d_name, &status, 0) || !S_ISREG(status.st_mode))
+        if (!tail_rotated_name(tail, entries[i].name))
             continue;
-        candidates[count++] = (candidate_t){
-            .name = mem_text(entry->d_name),
-            .device = status.st_dev,
-            .inode = status.st_ino,
-            .size = (uint64_t) status.st_size,
-            .modified = status.st_mtim.tv_sec * NS_PER_S + status.st_mtim.tv_nsec,
-        };
+        char *path = mem_format("%s/%s", tail->directory, entries[i].name);
+        if (stat(path, &status) == 0 && S_ISREG(status.st_mode))
+            candidates[count++] = (candidate_t){
+                .name = mem_text(entries[i].name),
+                .device = status.st_dev,
+                .inode = status.st_ino,
+                .size = (uint64_t) status.st_size,
+                .modified = status.st_mtim.tv_sec * NS_PER_S + status.st_mtim.tv_nsec,
+            };
+        mem_free(path);
     }
-    closedir(directory);
-    qsort(candidates, count, sizeof *candidates, older_first);
+    if (count)
+        qsort(candidates, count, sizeof *candidates, older_first);
     return count;
 }
 
@@ -360,7 +361,7 @@ static tail_file_t *find_read(tail_t *tail, const filemark_t *mark, candidate_t 
     bool fits = named && filemark_fits(mark, named->fd);
     if (fits && named->device == mark->device && named->inode == mark->inode)
         return named;
-    int fd = filemark_find(mark, tail->directory);
+    int fd = filemark_find(mark, tail->listing);
     if (fd >= 0) {
         char link[64];
         snprintf(link, sizeof link, "/proc/self/fd/%d", fd); /* this very file, whatever its name is by now */

@@ -37,6 +37,7 @@ struct tail {
     tail_setup_t setup;
     char *path, *directory;
     const char *base;                  /* in path */
+    listing_t *listing;
     int inotify, directory_watch;
     loop_watch_t *watch, *wait_timer, *retry_timer;
     tail_file_t *files;                /* the first is read; older ones before newer ones */
