@@ -166,7 +166,7 @@ int forward_next(text_t entries, size_t *at, forward_entry_t *entry, const char 
     if (!pack_read_map(&keys, &count))
         return 0;
     for (; count; count--)
-        if (!pack_read_value(&keys, &key) || key.type != VALUE_STRING || !pack_skip(&keys))
+        if (!pack_read_value(&keys, &key) || key.type != VALUE_STRING || !pack_skip_plain(&keys))
             return 0;
     entry->record = text_make((const char *) cursor.at, (size_t) (cursor.end - cursor.at));
     return 1;

@@ -325,7 +325,7 @@ static bool record_valid(const event_t *event) {
         return false;
     for (uint32_t i = 0; i < fields; i++) {
         text_t key;
-        if (!pack_read_string(&cursor, &key) || !pack_skip(&cursor))
+        if (!pack_read_string(&cursor, &key) || !pack_skip_plain(&cursor))
             return false;
     }
     return cursor.at == cursor.end;

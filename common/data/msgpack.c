@@ -33,8 +33,8 @@ static const char *read_event(const msgpack_t *msgpack, pack_cursor_t *cursor, b
             return "malformed msgpack";
         if (value.type != VALUE_STRING)
             return "a key of the map is no string";
-        if (!pack_skip(&walk))
-            return "malformed msgpack";
+        if (!pack_skip_plain(&walk)) /* it is whole and not too deep: that was seen before */
+            return "a key of a map in it is an array or a map";
     }
     *record = text_make((const char *) start, (size_t) (walk.at - start));
     if (msgpack->time_field) {

@@ -305,8 +305,10 @@ static bool read_shape(const pack_cursor_t *cursor, shape_t *shape) {
     return shape->content <= room && shape->elements <= room; /* each element takes at least one byte */
 }
 
-static bool skip_within(pack_cursor_t *cursor, unsigned levels) {
+/* plain: no key is an array or a map. */
+static inline bool skip_within(pack_cursor_t *cursor, unsigned levels, bool plain) {
     uint64_t left[PACK_DEPTH + 1]; /* elements still to come, per level */
+    bool map[PACK_DEPTH + 1] = {false};
     unsigned depth = 0;
     pack_cursor_t walk = *cursor;
     left[0] = 1;
@@ -318,21 +320,27 @@ static bool skip_within(pack_cursor_t *cursor, unsigned levels) {
             }
             depth--;
         }
+        bool is_key = plain && map[depth] && left[depth] % 2 == 0;
         left[depth]--;
         shape_t shape;
         if (!read_shape(&walk, &shape))
             return false;
         walk.at += shape.head + shape.content;
         if (shape.type == VALUE_ARRAY || shape.type == VALUE_MAP) {
-            if (depth == levels)
+            if (depth == levels || is_key)
                 return false;
             left[++depth] = shape.elements;
+            map[depth] = shape.type == VALUE_MAP;
         }
     }
 }
 
 bool pack_skip(pack_cursor_t *cursor) {
-    return skip_within(cursor, PACK_DEPTH);
+    return skip_within(cursor, PACK_DEPTH, false);
+}
+
+bool pack_skip_plain(pack_cursor_t *cursor) {
+    return skip_within(cursor, PACK_DEPTH, true);
 }
 
 int pack_pass(pack_pass_t *pass, pack_cursor_t *cursor) {
@@ -358,7 +366,7 @@ int pack_pass(pack_pass_t *pass, pack_cursor_t *cursor) {
 }
 
 bool pack_within(pack_cursor_t cursor, unsigned levels) {
-    return skip_within(&cursor, levels < PACK_DEPTH ? levels : PACK_DEPTH);
+    return skip_within(&cursor, levels < PACK_DEPTH ? levels : PACK_DEPTH, false);
 }
 
 /* msgpack's timestamp (type -1; 4, 8 or 12 bytes) and Forward's EventTime (type 0, 8 bytes). What is neither, or does not

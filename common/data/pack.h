@@ -46,6 +46,7 @@ bool pack_read_int(pack_cursor_t *cursor, int64_t *value);
 bool pack_read_uint(pack_cursor_t *cursor, uint64_t *value);
 bool pack_read_binary(pack_cursor_t *cursor, text_t *bytes);
 bool pack_skip(pack_cursor_t *cursor);                                /* one whole element, nested ones included */
+bool pack_skip_plain(pack_cursor_t *cursor);                          /* the same, of which JSON can be made: no key of its maps is an array or a map */
 
 /* An element of any size that is passed over as its bytes come: begins with {1, 0}. pack_pass goes as far as the data does, but for the first bytes of a
  * head that is not all there. Returns 1: it was passed; 0: there is more of it; -1: it is malformed, and the cursor is at the byte that shows it. */

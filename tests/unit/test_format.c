@@ -131,13 +131,17 @@ static void test_msgpack(void **state) {
     pack_map(&text, 1);
     pack_int(&text, 5);
     pack_nil(&text);
+    buf_put(&text, "\x81\xa1k\x82\x05\x05\x90\x05", 8);     /* {"k": {5: 5, []: 5}}: no JSON has an array as a key */
+    buf_put(&text, "\x81\xa1k\x92\x81\x05\x90\x90", 8);     /* {"k": [{5: []}, []]} */
     buf_put(&text, "\xc1", 1);
     pack_map(&text, 0);
     format_settings_t settings;
     harness_defaults(&settings);
     harness_check_settings("msgpack", &settings, (const char *) text.data, text.size,
                            "{\"a\":1}\n{\"@timestamp\":\"1970-01-01T00:00:05Z\",\"a\":2}\nbad 3: expected a map, or an array [time, map]\n"
-                           "bad 4: expected a map, or an array [time, map]\nbad 5: a key of the map is no string\nbad 6: malformed msgpack: what follows cannot be read\n");
+                           "bad 4: expected a map, or an array [time, map]\nbad 5: a key of the map is no string\n"
+                           "bad 6: a key of a map in it is an array or a map\n{\"k\":[{\"5\":[]},[]]}\n"
+                           "bad 8: malformed msgpack: what follows cannot be read\n");
     option_fini(format_options, &settings);
     buf_fini(&text);
 }
