@@ -27,6 +27,7 @@
 #define PATIENCE (NS_PER_S)            /* for it to end by itself, when we do */
 #define DEATHS 3                       /* with the same question next, before that one is given up */
 #define GIVEN_UP 10                    /* questions in a row: then it is the program's fault, not theirs */
+#define SILENCES 3                     /* questions in a row without an answer in time: at the end of the stream the others are not waited for */
 
 struct exec_child {
     exec_setup_t setup;
@@ -39,10 +40,11 @@ struct exec_child {
     uint64_t closing;         /* questions that were answered, and are still on the list */
     backoff_t backoff;
     bool ever;                /* it has answered once */
-    unsigned deaths, given_up;
+    unsigned deaths, given_up, silences;
     int64_t unrunnable;       /* since when it could not be run, never having answered; monotonic. 0: it was not so */
     bool over;                /* nothing is asked any more */
     bool ending;              /* no more questions come */
+    bool crowded;             /* so many are open that no new ones are taken */
     char how[80];             /* it ended last */
     log_limit_t limit, extra;
 };
@@ -50,6 +52,7 @@ struct exec_child {
 static void go_on(void *argument);
 static void set_timer(exec_child_t *child);
 static void be_patient(exec_child_t *child);
+static void give_up_waiting(exec_child_t *child);
 
 /* ---- telling ---- */
 
@@ -99,9 +102,8 @@ static void take_answer(exec_child_t *child, text_t line) {
     }
     child->asked--;
     child->ever = true;
-    child->deaths = child->given_up = 0;
+    child->deaths = child->given_up = child->silences = 0;
     backoff_reset(&child->backoff);
-    be_patient(child);
     pack_string(&child->told, line.data, line.size);
     child->told_count++;
     if (child->told.size >= TOLD_BYTES)
@@ -182,7 +184,7 @@ static void count_death(exec_child_t *child, bool was_asked, const char *how) {
 }
 
 /* A program that is not there, from its first start on: what waits for it is given up when it would have been too late. */
-static void count_unrunnable(exec_child_t *child, uint64_t asked, const char *how) {
+static void count_unrunnable(exec_child_t *child, const char *how) {
     int64_t now = clock_monotonic();
     if (!child->unrunnable)
         child->unrunnable = now;
@@ -191,8 +193,8 @@ static void count_unrunnable(exec_child_t *child, uint64_t asked, const char *ho
     char reason[200];
     snprintf(reason, sizeof reason, "the program %s", how);
     backoff_reset(&child->backoff);
-    for (uint64_t i = 0; i < asked && !child->over; i++)
-        give_up(child, reason);
+    give_up_all(child, reason);
+    be_patient(child);
 }
 
 static bool is_unrunnable(int status) {
@@ -213,8 +215,7 @@ static void on_end(void *argument, uint32_t events) {
     read_out(child); /* what it had said before */
     if (is_too_long(child))
         refuse_long(child);
-    uint64_t asked = child->asked;
-    bool was_asked = asked > 0;
+    bool was_asked = child->asked > 0;
     buf_t how = {0}, text = {0};
     describe(status, &how);
     snprintf(child->how, sizeof child->how, "%s", buf_text(&how));
@@ -225,7 +226,7 @@ static void on_end(void *argument, uint32_t events) {
     }
     if (was_asked && !child->ever && is_unrunnable(status)) {
         forget(child);
-        count_unrunnable(child, asked, buf_text(&how));
+        count_unrunnable(child, buf_text(&how));
     }
     restart(child);
     count_death(child, was_asked, buf_text(&how));
@@ -250,16 +251,27 @@ static void on_timer(void *argument) {
     buf_fini(&text);
     end_it(child);
     restart(child);
+    child->silences++;
+    if (child->ending && child->silences >= SILENCES)
+        give_up_waiting(child);
+    else
+        child->setup.silence(child->setup.argument);
 }
 
-/* Nothing has been answered for so long, however often it was started: waiting on would keep the stream from its end. */
+/* Nothing has been answered for so long, however often it was started. */
 static void on_patience(void *argument) {
     exec_child_t *child = argument;
     child->patience = NULL;
-    if (child->timer) { /* it runs, and has its own time for the question that is with it */
+    if (child->timer) /* it runs, and has its own time for the question that is with it */
         be_patient(child);
-        return;
-    }
+    else if (child->ending)
+        give_up_waiting(child);
+    else
+        child->setup.silence(child->setup.argument);
+}
+
+/* Waiting on would keep the stream from its end. */
+static void give_up_waiting(exec_child_t *child) {
     buf_t text = {0};
     if (child->unrunnable) {
         buf_format(&text, "the program %s", child->how);
@@ -276,10 +288,8 @@ static void on_patience(void *argument) {
 }
 
 static void be_patient(exec_child_t *child) {
-    if (!child->ending)
-        return;
     loop_remove(child->patience);
-    child->patience = loop_timer(child->setup.loop, child->setup.timeout, 0, on_patience, child);
+    child->patience = child->ending || child->crowded ? loop_timer(child->setup.loop, child->setup.timeout, 0, on_patience, child) : NULL;
 }
 
 static void set_timer(exec_child_t *child) {
@@ -333,6 +343,7 @@ static void on_err(void *argument, uint32_t events) {
 }
 
 static void read_out(exec_child_t *child) {
+    uint64_t before = child->asked;
     ssize_t got = 1;
     while (child->out >= 0 && got > 0) {
         got = read_some(child->out, &child->from);
@@ -343,6 +354,8 @@ static void read_out(exec_child_t *child) {
             close_fd(&child->out, &child->out_watch);
     }
     tell(child);
+    if (child->asked != before)
+        be_patient(child);
 }
 
 static bool is_too_long(const exec_child_t *child) {
@@ -460,6 +473,13 @@ void exec_child_look(exec_child_t *child) {
 
 void exec_child_ending(exec_child_t *child) {
     child->ending = true;
+    be_patient(child);
+}
+
+void exec_child_crowded(exec_child_t *child, bool crowded) {
+    if (child->crowded == crowded)
+        return;
+    child->crowded = crowded;
     be_patient(child);
 }
 

@@ -19,6 +19,7 @@ typedef struct exec_setup {
     /* The next `count` questions are closed: packed, a string for each, its answer's line; or an array with the reason why there is none. May
      * call exec_child_look. -1: not taken; nothing more will be asked. */
     int (*answers)(void *argument, text_t packed, unsigned count, err_t *err);
+    void (*silence)(void *argument);      /* for the timeout nothing was answered, by a program that runs or while it was told to be crowded */
     void (*trouble)(void *argument, const char *text);
     void *argument;
 } exec_setup_t;
@@ -26,8 +27,10 @@ typedef struct exec_setup {
 exec_child_t *exec_child_new(const exec_setup_t *setup);
 void exec_child_free(exec_child_t *child);            /* gives the program a second to end by itself; NULL is legal */
 void exec_child_look(exec_child_t *child);            /* there are new questions */
-/* No new ones will come. From now on all open ones fail when none is answered for the timeout, so that also a program that does not run comes to an end. */
+/* No new ones will come. From now on all open ones fail when none is answered for the timeout, of a program that runs for three times that: so
+ * also one that does not answer comes to an end. */
 void exec_child_ending(exec_child_t *child);
+void exec_child_crowded(exec_child_t *child, bool crowded);  /* so many are open that no new ones are taken, or are again */
 void exec_child_closed(exec_child_t *child);          /* one of those that `answers` told of is off the list of open ones */
 
 #endif

@@ -46,7 +46,7 @@ typedef struct exec {
     int64_t after;            /* the one behind the event before; INT64_MAX: the end */
 
     exec_child_t *child;      /* NULL: not live */
-    bool holding;
+    bool holding, silent;     /* silent: nothing has been answered for the timeout */
     buf_t scratch;
 } exec_t;
 
@@ -135,14 +135,17 @@ static asked_t *at(const exec_t *exec, size_t index) {
     return exec->queue[(exec->first + index) % exec->room];
 }
 
-/* No frames are wanted while enough waits. */
+/* No frames are wanted while enough waits. Of a program that does not answer that is as much as memory should hold: behind it may be the stream's
+ * end, at which nothing is waited for for ever. */
 static void update_hold(exec_t *exec) {
-    size_t limit = 4 * (size_t) exec->in_flight;
+    size_t limit = exec->silent ? SIZE_MAX : 4 * (size_t) exec->in_flight;
     bool hold = exec->holding ? exec->count > limit / 2 || exec->bytes > HELD_BYTES / 2 : exec->count > limit || exec->bytes > HELD_BYTES;
     if (hold == exec->holding)
         return;
     exec->holding = hold;
     op_hold(&exec->op, hold);
+    if (exec->child)
+        exec_child_crowded(exec->child, hold);
 }
 
 static void push(exec_t *exec, const asked_t *what, text_t record) {
@@ -325,6 +328,7 @@ static bool next_answer(exec_t *exec, unsigned index) {
         fail(exec, index, reason);
         return true;
     }
+    exec->silent = false;
     buf_clear(&exec->answer);
     ssize_t size = json_read_value(line, &exec->answer, &err);
     if (size >= 0 && text_trim(text_make(line.data + size, line.size - (size_t) size)).size)
@@ -410,6 +414,12 @@ static int answers(void *argument, text_t packed, unsigned count, err_t *err) {
     return op_tell(&exec->op, packed, false, err);
 }
 
+static void silence(void *argument) {
+    exec_t *exec = argument;
+    exec->silent = true;
+    update_hold(exec);
+}
+
 static void trouble(void *argument, const char *text) {
     exec_t *exec = argument;
     op_trouble(&exec->op, "%s: %s", exec->place, text);
@@ -420,8 +430,9 @@ static int exec_live(op_t *op, loop_t *loop, err_t *err) {
     if (!loop)
         return 0;
     exec_setup_t setup = {.loop = loop, .command = exec->command, .timeout = exec->timeout, .in_flight = (unsigned) exec->in_flight,
-                          .question = question, .answers = answers, .trouble = trouble, .argument = exec};
+                          .question = question, .answers = answers, .silence = silence, .trouble = trouble, .argument = exec};
     exec->child = exec_child_new(&setup);
+    exec_child_crowded(exec->child, exec->holding);
     if (is_ending(exec))
         exec_child_ending(exec->child);
     exec_child_look(exec->child);

@@ -107,12 +107,26 @@ def test_a_program_that_cannot_be_run_loses_nothing(tools, directory):
     assert stage.events == numbered(10) and not (directory / "dead").exists()
 
 
-def test_a_program_that_never_answers_does_not_keep_the_stream_from_its_end(tools, directory):
-    done = tools.run("process", 'exec "cat /nonexistent" timeout 10s', "--dead-letter", directory / "dead", input=numbered(300))
+@pytest.mark.parametrize("command, options, reason", (
+    ("cat /nonexistent", "timeout 5s", "no answer within 5s: the program ended with status 1"),
+    ("exec sleep 1000", "timeout 2s", "no answer within 2s"),
+    ("/nonexistent", "timeout 2s", "the program could not be run (status 127)")))
+@pytest.mark.parametrize("count", (300, 20000))             # fewer and many more than are taken of a program that answers
+def test_a_program_that_never_answers_does_not_keep_the_stream_from_its_end(tools, directory, command, options, reason, count):
+    done = tools.run("process", f'exec "{command}" {options}', "--dead-letter", directory / "dead", input=numbered(count), seconds=100)
     assert done.status == 0 and done.events == []
     dead = lines_of(directory / "dead")
-    assert [letter["event"]["n"] for letter in dead] == list(range(300))
-    assert {letter["reason"] for letter in dead} == {"no answer within 10s: the program ended with status 1"}
+    assert [letter["event"]["n"] for letter in dead] == list(range(count))
+    assert {letter["reason"] for letter in dead} == {reason}
+
+
+def test_a_program_that_answers_again_gets_all_that_wait(tools, directory, answerer):
+    """It hangs with many more events behind it than are taken otherwise; once it has been started anew it answers."""
+    body = "if not os.path.exists('once'): open('once', 'w'); __import__('time').sleep(1000)"
+    done = tools.run("process", answerer(body, "timeout 5s"), "--dead-letter", directory / "dead", input=numbered(20000))
+    assert done.status == 0, done.err
+    assert [letter["event"]["n"] for letter in lines_of(directory / "dead")] == [0]
+    assert done.events == numbered(20000)[1:]
 
 
 def test_the_program_gets_no_secrets_and_its_complaints_go_to_the_log(tools, directory):
