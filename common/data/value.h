@@ -45,6 +45,12 @@ static inline value_t value_uint(uint64_t u) {
     return u <= INT64_MAX ? value_int((int64_t) u) : (value_t){.type = VALUE_UINT, .unsigned_integer = u};
 }
 static inline value_t value_double(double d) { return (value_t){.type = VALUE_DOUBLE, .number = d}; }
+/* The integer while 64 bits hold it, else the nearest double. */
+static inline value_t value_whole(__int128 exact) {
+    if (exact >= INT64_MIN && exact <= UINT64_MAX)
+        return exact < 0 ? value_int((int64_t) exact) : value_uint((uint64_t) exact);
+    return value_double((double) exact);
+}
 static inline value_t value_time(int64_t ns) { return (value_t){.type = VALUE_TIME, .time = ns}; }
 static inline value_t value_text(const char *text, size_t size) {
     return (value_t){.type = VALUE_STRING, .size = (uint32_t) size, .text = text};

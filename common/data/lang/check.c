@@ -118,8 +118,12 @@ static void check_arithmetic(parser_t *parser, node_t *node) {
     if (types || is_null_constant(left) || is_null_constant(right))
         return;
     static const char *const marks[] = {"+", "-", "*", "/", "%"};
-    bool texts = maybe(left, TYPES_TEXT) || maybe(right, TYPES_TEXT);
-    parser_error_at(parser, node, node->operation == ADD && texts ? "texts are joined with texts: string(x) makes one" : NULL, "%s %s %s has no meaning",
+    bool texts = maybe(left, TYPES_TEXT) || maybe(right, TYPES_TEXT), times = maybe(left, TYPE(VALUE_TIME)) || maybe(right, TYPE(VALUE_TIME));
+    const char *hint = !texts || node->operation > SUBTRACT ? NULL
+                       : times                              ? "time(x) makes a time of a text, and parse_duration(x) a number of seconds"
+                       : node->operation == ADD             ? "texts are joined with texts: string(x) makes one"
+                                                            : NULL;
+    parser_error_at(parser, node, hint, "%s %s %s has no meaning",
                     say(left->types), marks[node->operation], say(right->types));
     node->types = TYPES_ANY;
 }

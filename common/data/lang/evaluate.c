@@ -201,14 +201,6 @@ static __int128 wide(value_t integer) {
     return integer.type == VALUE_UINT ? (__int128) integer.unsigned_integer : (__int128) integer.integer;
 }
 
-static value_t narrow(__int128 wide_result) {
-    if (wide_result >= INT64_MIN && wide_result <= INT64_MAX)
-        return value_int((int64_t) wide_result);
-    if (wide_result > 0 && wide_result <= UINT64_MAX)
-        return value_uint((uint64_t) wide_result);
-    return value_double((double) wide_result);
-}
-
 /* Numbers of any types. Whole results stay whole as long as 64 bits hold them. */
 static value_t calculate(const node_t *node, const row_t *row, value_t left, value_t right) {
     bool whole = left.type != VALUE_DOUBLE && right.type != VALUE_DOUBLE;
@@ -219,18 +211,18 @@ static value_t calculate(const node_t *node, const row_t *row, value_t left, val
     case ADD:
         if (small && !__builtin_add_overflow(left.integer, right.integer, &result))
             return value_int(result);
-        return whole ? narrow(wide(left) + wide(right)) : function_number(node, row, a + b);
+        return whole ? value_whole(wide(left) + wide(right)) : function_number(node, row, a + b);
     case SUBTRACT:
         if (small && !__builtin_sub_overflow(left.integer, right.integer, &result))
             return value_int(result);
-        return whole ? narrow(wide(left) - wide(right)) : function_number(node, row, a - b);
+        return whole ? value_whole(wide(left) - wide(right)) : function_number(node, row, a - b);
     case MULTIPLY:
         if (small && !__builtin_mul_overflow(left.integer, right.integer, &result))
             return value_int(result);
         if (whole) { /* 128 bits hold any product but that of two uints */
             if (left.type == VALUE_UINT && right.type == VALUE_UINT)
                 return value_double(a * b);
-            return narrow(wide(left) * wide(right));
+            return value_whole(wide(left) * wide(right));
         }
         return function_number(node, row, a * b);
     case DIVIDE:
@@ -240,7 +232,7 @@ static value_t calculate(const node_t *node, const row_t *row, value_t left, val
     default:
         if (b == 0)
             return evaluation_failed(node, row, "division by zero");
-        return whole ? narrow(wide(left) % wide(right)) : function_number(node, row, fmod(a, b));
+        return whole ? value_whole(wide(left) % wide(right)) : function_number(node, row, fmod(a, b));
     }
 }
 
@@ -292,7 +284,7 @@ static value_t eval_negate(const node_t *node, const row_t *row) {
     case VALUE_NULL: return value;
     case VALUE_DOUBLE: return value_double(-value.number);
     case VALUE_INT:
-    case VALUE_UINT: return narrow(-wide(value));
+    case VALUE_UINT: return value_whole(-wide(value));
     default: return evaluation_failed(node, row, "minus %s", name_of(value));
     }
 }
@@ -306,7 +298,8 @@ static value_t eval_call(const node_t *node, const row_t *row) {
             return value;
         types_t takes = function->takes[i < 3 ? i : 2];
         if (!(takes & TYPE(value.type)) && value.type != VALUE_NULL)
-            return evaluation_failed(node, row, "%s: argument %u is %s", function->name, i + 1, name_of(value));
+            return evaluation_failed(node, row, "%s: argument %u is %s%s", function->signature, i + 1, name_of(value),
+                                     takes == TYPE(VALUE_TIME) && value.type == VALUE_STRING ? "; time(x) makes a time of it" : "");
         arguments[i] = value;
     }
     return function->call(node, row, arguments, node->count);

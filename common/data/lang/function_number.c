@@ -73,12 +73,24 @@ FUNCTION(fn_trunc) {
     return arguments[0].type == VALUE_DOUBLE ? whole(node, row, trunc(arguments[0].number)) : arguments[0];
 }
 
+/* An integer to the nearest multiple of a power of ten. */
+static value_t round_integer(value_t x, int zeros) {
+    if (zeros > 20)
+        return value_int(0);
+    __int128 power = 1, exact = x.type == VALUE_UINT ? (__int128) x.unsigned_integer : (__int128) x.integer;
+    while (zeros-- > 0)
+        power *= 10;
+    return value_whole((exact + (exact < 0 ? -power : power) / 2) / power * power);
+}
+
 FUNCTION(fn_round) {
     double digits = count > 1 ? value_to_double(arguments[1]) : 0;
-    if (digits == 0)
-        return arguments[0].type == VALUE_DOUBLE ? whole(node, row, round(arguments[0].number)) : arguments[0];
     if (!(digits >= -300 && digits <= 300))
         return evaluation_failed(node, row, "round to %g digits", digits);
+    if (arguments[0].type != VALUE_DOUBLE)
+        return digits < 0 ? round_integer(arguments[0], (int) -digits) : arguments[0];
+    if (digits == 0)
+        return whole(node, row, round(arguments[0].number));
     double x = first(arguments), scale = pow(10, trunc(fabs(digits)));
     double scaled = digits > 0 ? x * scale : x / scale;
     if (!isfinite(scaled))
@@ -225,7 +237,7 @@ const function_t functions_numbers[] = {
     {"pi", "Numbers", "pi()", "The number pi.", "round(pi(), 4) = 3.1416", 0, 0, ALL(NUMBER), DOUBLE, false, fn_pi},
     {"pow", "Numbers", "pow(x, y)", "x to the power of y, as a double.", "pow(2, 10) = 1024.0", 2, 2, ALL(NUMBER), DOUBLE, false, fn_pow},
     {"radians", "Numbers", "radians(x)", "Degrees as radians.", "radians(0) = 0.0", 1, 1, ALL(NUMBER), DOUBLE, false, fn_radians},
-    {"round", "Numbers", "round(x, digits?)", "x rounded to so many decimals (0: to an integer), halves away from zero.", "round(2.345, 1) = 2.3", 1, 2, ALL(NUMBER), NUMBER, false, fn_round},
+    {"round", "Numbers", "round(x, digits?)", "x rounded to so many decimals (0: to an integer), halves away from zero. An integer stays one, and -2 rounds to hundreds.", "round(2.345, 1) = 2.3", 1, 2, ALL(NUMBER), NUMBER, false, fn_round},
     {"shift_left", "Numbers", "shift_left(x, n)", "The 64 bits of an integer moved up by n, which fills with zeros; what leaves them is lost, so by 64 and more it is 0.", "shift_left(5, 2) = 20", 2, 2, ALL(INTEGER), INTEGER, false, fn_shift_left},
     {"shift_right", "Numbers", "shift_right(x, n)", "The 64 bits of an integer moved down by n, rounding down: the sign stays, so by 64 and more it is 0 or -1.", "shift_right(-5, 1) = -3", 2, 2, ALL(INTEGER), INTEGER, false, fn_shift_right},
     {"sign", "Numbers", "sign(x)", "-1, 0 or 1.", "sign(-2.5) = -1", 1, 1, ALL(NUMBER), INT, false, fn_sign},

@@ -32,14 +32,15 @@ FUNCTION(fn_time) {
     int64_t time;
     switch (x.type) {
     case VALUE_TIME: return x;
-    case VALUE_INT: return value_time(clock_from_integer(x.integer));
-    case VALUE_DOUBLE:
-        if (clock_from_double(x.number, &time) && time != INT64_MAX && time != INT64_MIN)
-            return value_time(time);
-        return evaluation_failed(node, row, "time: %g is no time", x.number);
+    case VALUE_INT: time = clock_from_integer(x.integer); break;
+    case VALUE_DOUBLE: time = clock_from_double(x.number, &time) ? time : INT64_MAX; break;
     case VALUE_STRING: return time_of_text(node, row, arguments, count);
-    default: return evaluation_failed(node, row, "time: the number is too large");
+    default: time = INT64_MAX;
     }
+    bool bound = time == INT64_MAX || time == INT64_MIN; /* the number is beyond it, or is it */
+    if (bound && !(x.type == VALUE_INT && x.integer == time))
+        return evaluation_failed(node, row, "time: a time out of range");
+    return value_time(time);
 }
 
 FUNCTION(fn_epoch) {

@@ -2,6 +2,8 @@
  * ??, + and -, * / %, unary minus, paths. What is checked about types stands in check.c. */
 #include "data/lang/parser.h"
 
+#include <strings.h>
+
 #include "data/lang/check.h"
 #include "data/lang/evaluate.h"
 #include "data/lang/function.h"
@@ -390,9 +392,14 @@ static node_t *parse_map(parser_t *parser, const token_t *start) {
             parser_error(parser, parser_token(parser), NULL, "more than %d entries in a map", CONTAINER_MAX);
             return NULL;
         }
-        bool text = parser_token(parser)->type == TOKEN_STRING;
-        if ((text ? parse_string(parser, "a name", &names[count].name) : parse_name(parser, "a name, as in {name: value}", &names[count].name)) < 0 ||
-            parser_expect(parser, TOKEN_COLON, ": and a value") < 0 || !(items[count++] = parse_or(parser)))
+        const token_t *token = parser_token(parser);
+        bool text = token->type == TOKEN_STRING;
+        if ((text ? parse_string(parser, "a name", &names[count].name) : parse_name(parser, "a name, as in {name: value}", &names[count].name)) < 0)
+            return NULL;
+        for (unsigned i = 0; i < count; i++)
+            if (text_equal(names[i].name, names[count].name))
+                parser_error(parser, token, "put(map, name, x) replaces an entry", "the map has two entries %.*s", (int) names[i].name.size, names[i].name.data);
+        if (parser_expect(parser, TOKEN_COLON, ": and a value") < 0 || !(items[count++] = parse_or(parser)))
             return NULL;
     }
     parser_take(parser);
@@ -418,16 +425,34 @@ static node_t *parse_meta(parser_t *parser, const token_t *start) {
     return node;
 }
 
+/* The constant of that name; or, in capitals, what is no field by mistake. */
+static node_t *parse_constant(parser_t *parser, text_t text, bool *found) {
+    static const char *const words[] = {"null", "false", "true"};
+    const token_t *token = parser_token(parser);
+    for (unsigned i = 0; i < 3; i++) {
+        if (strlen(words[i]) != text.size || strncasecmp(text.data, words[i], text.size) != 0)
+            continue;
+        *found = true;
+        if (!text_is(text, words[i])) {
+            parser_error(parser, token, "a field of this name is written in backticks", "%.*s is written in small letters: %s", (int) text.size, text.data, words[i]);
+            return NULL;
+        }
+        parser_take(parser);
+        return node_constant(parser, i ? value_bool(i == 2) : value_null(), token->at);
+    }
+    return NULL;
+}
+
 static node_t *parse_word(parser_t *parser) {
     const token_t *token = parser_token(parser);
     const token_t *next = token + 1; /* TOKEN_END follows at the latest */
     text_t text = parser_text(parser, token);
-    if (text_is(text, "true") || text_is(text, "false") || text_is(text, "null")) {
-        parser_take(parser);
-        return node_constant(parser, text.data[0] == 'n' ? value_null() : value_bool(text.data[0] == 't'), token->at);
-    }
     if (next->type == TOKEN_OPEN)
         return parse_call(parser, parser_take(parser));
+    bool found = false;
+    node_t *constant = parse_constant(parser, text, &found);
+    if (found)
+        return constant;
     if (text_is(text, "meta") && next->type == TOKEN_DOT)
         return parse_meta(parser, token);
     if (text_is(text, "and") || text_is(text, "or") || text_is(text, "in") || text_is(text, "is")) {

@@ -95,6 +95,8 @@ static const char *foreign_hint(const parser_t *parser, const token_t *token) {
         return "write if(condition, a, b); for several, if(c1, a, if(c2, b, c))";
     if (token->type == TOKEN_ASSIGN)
         return "== compares; set NAME = VALUE assigns";
+    if (token->type == TOKEN_STRING && parser->at && token[-1].type == TOKEN_STRING && token[-1].at + token[-1].size == token->at)
+        return "a quote within a text stands behind a backslash, or the text between quotes of the other kind";
     if (token->type == TOKEN_OPEN && parser->at > 1 && token[-1].type == TOKEN_NAME && token[-2].type == TOKEN_DOT)
         return "values have no methods: write f(x), not x.f()";
     if (token->type == TOKEN_COLON && token[1].type == TOKEN_COLON)
