@@ -1,5 +1,6 @@
 /* statsd: lines such as "page.views:3|c|@0.5|#site:berlin", as statsd's own clients and DogStatsD's send them. A line is an event; one that packs several
- * values ("took:12:14|ms", DogStatsD 1.1) is one for each of them. Nothing is added up here: what a flush of statsd does is a program of the language. */
+ * values ("took:12:14|ms", DogStatsD 1.1) is one for each of them. Nothing is added up here: what a flush of statsd does is a program of the language.
+ * DogStatsD's events ("_e{5,4}:title|text") and service checks ("_sc|name|0") are events of other fields. */
 #include "base/clock.h"
 #include "base/err.h"
 #include "data/fields.h"
@@ -22,7 +23,7 @@ typedef struct statsd {
     decoder_t decoder;
     line_state_t lines;
     fields_t tags;
-    buf_t tag_values, packed_tags;
+    buf_t tag_values, packed_tags, plain;
 } statsd_t;
 
 /* A line taken apart; texts are the line's. */
@@ -99,13 +100,12 @@ static const char *read_rate(text_t text, value_t *rate) {
     return NULL;
 }
 
-static const char *read_time(text_t text, metric_t *metric) {
+static bool read_time(text_t text, int64_t *time) {
     value_t seconds;
     if (!read_number(text, &seconds) || seconds.type != VALUE_INT || seconds.integer < 0 || seconds.integer > EVENT_TIME_MAX / NS_PER_S)
-        return "the time behind T is no number of seconds since 1970";
-    metric->timed = true;
-    metric->time = seconds.integer * NS_PER_S;
-    return NULL;
+        return false;
+    *time = seconds.integer * NS_PER_S;
+    return true;
 }
 
 /* What may stand behind the type. Newer clients add sections ("e:...", "card:low") that say nothing of the value: those are passed over. */
@@ -118,7 +118,8 @@ static const char *read_section(statsd_t *statsd, metric_t *metric, text_t secti
         metric->tagged = true;
         return read_tags(statsd, rest);
     case 'T':
-        return read_time(rest, metric);
+        metric->timed = read_time(rest, &metric->time);
+        return metric->timed ? NULL : "the time behind T is no number of seconds since 1970";
     default:
         rest = section;
         if (!memchr(section.data, ':', section.size))
@@ -163,10 +164,6 @@ static const char *read_values(const metric_t *metric, size_t line_size) {
 static const char *read_metric(statsd_t *statsd, text_t line, metric_t *metric) {
     text_t rest = line, section;
     *metric = (metric_t){.rate = value_int(1)};
-    if (text_utf8_valid(line.data, line.size) < line.size || memchr(line.data, 0, line.size))
-        return "invalid UTF-8 or a NUL byte";
-    if (line.size > 4 && (memcmp(line.data, "_e{", 3) == 0 || memcmp(line.data, "_sc|", 4) == 0))
-        return "an event or service check of DogStatsD: only metrics are read";
     if (!memchr(line.data, '|', line.size))
         return "expected NAME:VALUE|TYPE";
     text_split(&rest, '|', &section);
@@ -226,20 +223,194 @@ static bool put_event(const metric_t *metric, text_t value, const buf_t *tags, d
     return format_commit(target, metric->timed, metric->time);
 }
 
-static bool read_line(decoder_t *decoder, text_t line, const char *readable, decode_target_t *target) {
+/* ---- DogStatsD's events and service checks ---- */
+
+typedef enum notice_field { FIELD_ALERT, FIELD_PRIORITY, FIELD_KEY, FIELD_SOURCE, FIELD_HOST, FIELD_MESSAGE, FIELD_CONTAINER, FIELDS } notice_field_t;
+
+/* Sections of a name and a text; a word is one of those known, the first of which holds where there is none. */
+static const struct { const char *letter, *name, *words[5], *wrong; bool event, check; } notice_fields[FIELDS] = {
+    [FIELD_ALERT] = {"t", "alert_type", {"info", "success", "warning", "error"}, "the alert type is none of info, success, warning, error", .event = true},
+    [FIELD_PRIORITY] = {"p", "priority", {"normal", "low"}, "the priority is neither normal nor low", .event = true},
+    [FIELD_KEY] = {"k", "aggregation_key", .event = true},
+    [FIELD_SOURCE] = {"s", "source_type_name", .event = true},
+    [FIELD_HOST] = {"h", "hostname", .event = true, .check = true},
+    [FIELD_MESSAGE] = {"m", "message", .check = true},
+    [FIELD_CONTAINER] = {"c", "container", .event = true, .check = true},
+};
+
+static const char *const check_states[] = {"ok", "warning", "critical", "unknown"};
+
+typedef struct notice {
+    bool event;                    /* else a service check */
+    text_t title, text;            /* of a check the title is its name */
+    unsigned status;
+    text_t fields[FIELDS];         /* without data: there is none */
+    bool tagged, timed;
+    int64_t time;
+} notice_t;
+
+static const char *read_word(size_t field, text_t text) {
+    for (const char *const *word = notice_fields[field].words; *word; word++)
+        if (text_is(text, *word))
+            return NULL;
+    return notice_fields[field].wrong;
+}
+
+static const char *read_notice_section(statsd_t *statsd, notice_t *notice, text_t section) {
+    text_t rest = section, letter;
+    if (*section.data == '#') {
+        notice->tagged = true;
+        return read_tags(statsd, text_make(section.data + 1, section.size - 1));
+    }
+    if (!memchr(section.data, ':', section.size))
+        return "a section that is neither #tags nor name:text";
+    text_split(&rest, ':', &letter);
+    if (text_is(letter, "d"))
+        return (notice->timed = read_time(rest, &notice->time)) ? NULL : "the time behind d: is no number of seconds since 1970";
+    for (size_t i = 0; i < FIELDS; i++) {
+        if (!text_is(letter, notice_fields[i].letter) || !(notice->event ? notice_fields[i].event : notice_fields[i].check))
+            continue;
+        notice->fields[i] = text_make(section.data + 2, rest.size); /* also an empty one is there */
+        return read_word(i, rest);
+    }
+    return NULL;                   /* newer clients' sections, as with metrics */
+}
+
+/* "_e{5,4}:title|text": the lengths are bytes, so that "|" may be in both. */
+static const char *read_event_head(text_t line, notice_t *notice, text_t *rest) {
+    static const char *const form = "expected _e{TITLE_LENGTH,TEXT_LENGTH}:TITLE|TEXT", *const lengths = "the lengths in _e{...} do not fit title and text";
+    text_t first, second;
+    int64_t title, text;
+    err_t unused;
+    *rest = text_make(line.data + 3, line.size - 3);
+    if (!memchr(rest->data, '}', rest->size))
+        return form;
+    text_split(rest, '}', &second);
+    if (!memchr(second.data, ',', second.size))
+        return form;
+    text_split(&second, ',', &first);
+    if (text_to_int(first, &title, &unused) || text_to_int(second, &text, &unused) || !rest->size || *rest->data != ':')
+        return form;
+    int64_t left = (int64_t) rest->size - 2; /* but for ":" and "|" */
+    if (title < 0 || text < 0 || title > left || text > left - title || rest->data[1 + title] != '|')
+        return lengths;
+    if (!title)
+        return "the title is empty";
+    notice->title = text_make(rest->data + 1, (size_t) title);
+    notice->text = text_make(rest->data + 2 + title, (size_t) text);
+    *rest = text_make(notice->text.data + text, (size_t) (left - title - text));
+    text_t end = text_trim(*rest);
+    if (end.size && *rest->data != '|')
+        return lengths;
+    *rest = end.size ? text_make(rest->data + 1, rest->size - 1) : text_make(rest->data, 0);
+    return NULL;
+}
+
+/* "_sc|name|0" */
+static const char *read_check_head(text_t line, notice_t *notice, text_t *rest) {
+    text_t status = {0};
+    *rest = text_make(line.data + 4, line.size - 4);
+    text_split(rest, '|', &notice->title);
+    if (!notice->title.size)
+        return "the service check has no name";
+    text_split(rest, '|', &status);
+    if (status.size != 1 || *status.data < '0' || *status.data > '3')
+        return "the status of a service check is none of 0 (ok), 1 (warning), 2 (critical), 3 (unknown)";
+    notice->status = (unsigned) (*status.data - '0');
+    return NULL;
+}
+
+static const char *read_notice(statsd_t *statsd, text_t line, notice_t *notice) {
+    text_t rest, section;
+    const char *reason = notice->event ? read_event_head(line, notice, &rest) : read_check_head(line, notice, &rest);
+    while (!reason && text_split(&rest, '|', &section)) {
+        section = rest.size ? section : text_trim(section);
+        if (section.size)
+            reason = read_notice_section(statsd, notice, section);
+    }
+    return reason;
+}
+
+/* Line feeds are written \n there, and m: in a message m\:. */
+static void put_plain(statsd_t *statsd, buf_t *out, const char *name, text_t text) {
+    buf_clear(&statsd->plain);
+    for (size_t i = 0; i < text.size; i++) {
+        bool escape = text.data[i] == '\\' && i + 1 < text.size;
+        if (escape && text.data[i + 1] == 'n') {
+            buf_put(&statsd->plain, "\n", 1);
+            i++;
+        } else if (!(escape && text.data[i + 1] == ':' && i && text.data[i - 1] == 'm')) {
+            buf_put(&statsd->plain, text.data + i, 1);
+        }
+    }
+    put_pair(out, name, text_make((const char *) statsd->plain.data, statsd->plain.size));
+}
+
+static bool put_notice(statsd_t *statsd, const notice_t *notice, decode_target_t *target) {
+    frame_builder_t *builder = target->builder;
+    builder_begin(builder);
+    buf_t *out = &builder->body;
+    uint32_t count = notice->event ? 4 : 5;
+    for (size_t i = 0; i < FIELDS; i++)
+        count += notice->fields[i].data || (notice->event && notice_fields[i].words[0]);
+    pack_map(out, count);
+    pack_text(out, "type");
+    pack_text(out, notice->event ? "event" : "service_check");
+    if (notice->event) {
+        put_plain(statsd, out, "title", notice->title);
+        put_plain(statsd, out, "text", notice->text);
+    } else {
+        put_pair(out, "check", notice->title);
+        pack_text(out, "status");
+        pack_uint(out, notice->status);
+        pack_text(out, "state");
+        pack_text(out, check_states[notice->status]);
+    }
+    for (size_t i = 0; i < FIELDS; i++) {
+        const char *word = notice_fields[i].words[0];
+        if (notice->fields[i].data)
+            put_plain(statsd, out, notice_fields[i].name, notice->fields[i]);
+        else if (word && notice->event)
+            put_pair(out, notice_fields[i].name, text_of(word));
+    }
+    pack_text(out, "tags");
+    if (notice->tagged)
+        buf_put(out, statsd->packed_tags.data, statsd->packed_tags.size);
+    else
+        pack_map(out, 0);
+    target->topic = NULL;
+    return format_commit(target, notice->timed, notice->time);
+}
+
+static bool begins(text_t line, const char *with) {
+    size_t size = strlen(with);
+    return line.size >= size && memcmp(line.data, with, size) == 0;
+}
+
+static bool read_line(decoder_t *decoder, text_t whole, const char *readable, decode_target_t *target) {
     statsd_t *statsd = (statsd_t *) decoder;
     metric_t metric;
-    line = text_trim(line);
+    text_t line = text_trim(whole);
     if (!line.size)
         return false;
-    const char *reason = read_metric(statsd, line, &metric);
+    notice_t notice = {.event = begins(line, "_e{")};
+    bool is_notice = notice.event || begins(line, "_sc|");
+    if (notice.event)              /* white space may be the end of its text */
+        line.size = (size_t) (whole.data + whole.size - line.data);
+    const char *reason = NULL;
+    if (text_utf8_valid(line.data, line.size) < line.size || memchr(line.data, 0, line.size))
+        reason = "invalid UTF-8 or a NUL byte";
+    if (!reason)
+        reason = is_notice ? read_notice(statsd, line, &notice) : read_metric(statsd, line, &metric);
     if (reason) {
         format_bad(decoder, target, line, reason);
         return false;
     }
     buf_clear(&statsd->packed_tags);
-    if (metric.tagged)
+    if (is_notice ? notice.tagged : metric.tagged)
         fields_pack(&statsd->tags, &statsd->packed_tags);
+    if (is_notice)
+        return put_notice(statsd, &notice, target);
     if (metric.kind == KIND_SET)
         return put_event(&metric, metric.values, &statsd->packed_tags, target);
     text_t rest = metric.values, value;
@@ -270,6 +441,7 @@ static void free_decoder(decoder_t *decoder) {
     fields_fini(&statsd->tags);
     buf_fini(&statsd->tag_values);
     buf_fini(&statsd->packed_tags);
+    buf_fini(&statsd->plain);
     mem_free(statsd);
 }
 

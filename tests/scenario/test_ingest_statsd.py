@@ -59,10 +59,12 @@ LINES = [
     (b"size:1.25e3|h|#a:1,b,c:x:y,a:2", [metric("size", "histogram", 1250.0, tags={"a": "2", "b": True, "c": "x:y"})]),
     (b"took:1:2:3.5|d|@0.25|#t:u", [metric("took", "distribution", value, 0.25, tags={"t": "u"}) for value in (1, 2, 3.5)]),
     (b"users:anna:1|s", [metric("users", "set", "anna:1")]),
+    (b"_e{2,5}:hi|a\\nb |t:success|#site:a", [{"type": "event", "title": "hi", "text": "a\nb ", "alert_type": "success", "priority": "normal", "tags": {"site": "a"}}]),
+    (b"_sc|disk|1|m:nearly full", [{"type": "service_check", "check": "disk", "status": 1, "state": "warning", "message": "nearly full", "tags": {}}]),
     ("größe:007|m|e:it-x,card:low|c:ci-1".encode(), [metric("größe", "meter", 7, container="ci-1")]),
 ]
 BAD = [b"nothing", b"a|c", b":1|c", b"a:|c", b"a:x|c", b"a:1|x", b"a:1|c|@0", b"a:1|c|@1.5", b"a:1|c|zzz", b"a:1:|ms", b"a:nan|g", b"a:1|c|#:v", b"a:\xff|s",
-       b"_e{1,1}:a|b", b"_sc|a|0", b"a:1|c|T-1", b"a:" + b"9" * 400 + b"|c"]
+       b"_e{1,2}:a|b", b"_sc|a|4", b"a:1|c|T-1", b"a:" + b"9" * 400 + b"|c"]
 
 
 @pytest.mark.parametrize("kind", ("udp", "tcp"))

@@ -55,13 +55,14 @@ static void each_of_several_values_is_an_event(void **state) {
 }
 
 static void bad_lines_cost_only_themselves(void **state) {
-    harness_check("statsd", NULL, "x\n\n \na|c\n:1|c\na:|c\na:1|q\na:1|\na:1|c|@0\na:1|c|@2\na:1|c|@x\na:1|c|what\na:1|c|#:x\na:1|c|Tx\na:\xff|s\n_e{1,1}:a|b\n_sc|a|0\nb:1|c\n",
+    harness_check("statsd", NULL, "x\n\n \na|c\n:1|c\na:|c\na:1|q\na:1|\na:1|c|@0\na:1|c|@2\na:1|c|@x\na:1|c|what\na:1|c|#:x\na:1|c|Tx\na:\xff|s\n_e{1,2}:a|b\n_sc|a|4\nb:1|c\n",
                   "bad 1: expected NAME:VALUE|TYPE\nbad 4: expected NAME:VALUE|TYPE\nbad 5: the name is empty\nbad 6: there is no value\n"
                   "bad 7: the type is none of c, g, ms, h, d, s, m\nbad 8: the type is none of c, g, ms, h, d, s, m\n"
                   "bad 9: the sample rate behind @ is no number above 0 and up to 1\nbad 10: the sample rate behind @ is no number above 0 and up to 1\n"
                   "bad 11: the sample rate behind @ is no number above 0 and up to 1\nbad 12: a section that is none of @rate, #tags, Ttime or name:text\n"
                   "bad 13: a tag without a name\nbad 14: the time behind T is no number of seconds since 1970\nbad 15: invalid UTF-8 or a NUL byte\n"
-                  "bad 16: an event or service check of DogStatsD: only metrics are read\nbad 17: an event or service check of DogStatsD: only metrics are read\n"
+                  "bad 16: the lengths in _e{...} do not fit title and text\n"
+                  "bad 17: the status of a service check is none of 0 (ok), 1 (warning), 2 (critical), 3 (unknown)\n"
                   "{\"metric\":\"b\",\"type\":\"counter\",\"value\":1" REST("1"));
     harness_check("statsd", "max-record=16", "abc:01234567890123456789|s\nb:1|c\n",
                   "bad 1: longer than 16 bytes (--max-record)\n{\"metric\":\"b\",\"type\":\"counter\",\"value\":1" REST("1"));
@@ -77,6 +78,57 @@ static void a_time_field_is_refused(void **state) {
     option_fini(format_options, &settings);
 }
 
+static void events_of_dogstatsd_are_read(void **state) {
+    harness_check("statsd", NULL, "_e{5,4}:title|text\n  _e{3,10}:a|b|one\\ntwo|x|p:low|t:error|h:web1|k:key|s:src|#x:1,y|d:5|c:in-7|card:low|e:it-1\r\n",
+                  "{\"type\":\"event\",\"title\":\"title\",\"text\":\"text\",\"alert_type\":\"info\",\"priority\":\"normal\",\"tags\":{}}\n"
+                  "{\"@timestamp\":\"1970-01-01T00:00:05Z\",\"type\":\"event\",\"title\":\"a|b\",\"text\":\"one\\ntwo|x\",\"alert_type\":\"error\","
+                  "\"priority\":\"low\",\"aggregation_key\":\"key\",\"source_type_name\":\"src\",\"hostname\":\"web1\",\"container\":\"in-7\","
+                  "\"tags\":{\"x\":\"1\",\"y\":true}}\n");
+    harness_check("statsd", NULL, "_e{1,0}:a|\n_e{1,3}:a|b  |h:",
+                  "{\"type\":\"event\",\"title\":\"a\",\"text\":\"\",\"alert_type\":\"info\",\"priority\":\"normal\",\"tags\":{}}\n"
+                  "{\"type\":\"event\",\"title\":\"a\",\"text\":\"b  \",\"alert_type\":\"info\",\"priority\":\"normal\",\"hostname\":\"\",\"tags\":{}}\n");
+}
+
+static void bad_events_of_dogstatsd_are_told_apart(void **state) {
+    static const char *const bad[][2] = {
+        {"_e{", "expected _e{TITLE_LENGTH,TEXT_LENGTH}:TITLE|TEXT"},
+        {"_e{1}:a|b", "expected _e{TITLE_LENGTH,TEXT_LENGTH}:TITLE|TEXT"},
+        {"_e{1,x}:a|b", "expected _e{TITLE_LENGTH,TEXT_LENGTH}:TITLE|TEXT"},
+        {"_e{1,1}a|b", "expected _e{TITLE_LENGTH,TEXT_LENGTH}:TITLE|TEXT"},
+        {"_e{1,1}:", "the lengths in _e{...} do not fit title and text"},
+        {"_e{1,1}", "expected _e{TITLE_LENGTH,TEXT_LENGTH}:TITLE|TEXT"},
+        {"_e{2,1}:a|b", "the lengths in _e{...} do not fit title and text"},
+        {"_e{1,2}:a|b", "the lengths in _e{...} do not fit title and text"},
+        {"_e{1,1}:a|bc", "the lengths in _e{...} do not fit title and text"},
+        {"_e{1,9223372036854775807}:a|b", "the lengths in _e{...} do not fit title and text"},
+        {"_e{-1,1}:a|b", "the lengths in _e{...} do not fit title and text"},
+        {"_e{0,1}:|b", "the title is empty"},
+        {"_e{1,1}:a|b|d:x", "the time behind d: is no number of seconds since 1970"},
+        {"_e{1,1}:a|b|t:bad", "the alert type is none of info, success, warning, error"},
+        {"_e{1,1}:a|b|p:", "the priority is neither normal nor low"},
+        {"_e{1,1}:a|b|zzz", "a section that is neither #tags nor name:text"},
+        {"_e{1,1}:a|b|#:x", "a tag without a name"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char text[200], expected[400];
+        snprintf(text, sizeof text, "%s\na:1|c", bad[i][0]);
+        snprintf(expected, sizeof expected, "bad 1: %s\n{\"metric\":\"a\",\"type\":\"counter\",\"value\":1" REST("1"), bad[i][1]);
+        harness_check("statsd", NULL, text, expected);
+    }
+}
+
+static void service_checks_of_dogstatsd_are_read(void **state) {
+    harness_check("statsd", NULL, "_sc|db.up|0\n_sc|db up|2|d:5|h:web1|#x:1|m:it\\nis m\\: down\\a|c:in-7|t:odd\n_sc||0\n_sc|a|4\n_sc|a\n_sc|a|1|zzz\n_sc|a|10\n",
+                  "{\"type\":\"service_check\",\"check\":\"db.up\",\"status\":0,\"state\":\"ok\",\"tags\":{}}\n"
+                  "{\"@timestamp\":\"1970-01-01T00:00:05Z\",\"type\":\"service_check\",\"check\":\"db up\",\"status\":2,\"state\":\"critical\",\"hostname\":\"web1\","
+                  "\"message\":\"it\\nis m: down\\\\a\",\"container\":\"in-7\",\"tags\":{\"x\":\"1\"}}\n"
+                  "bad 3: the service check has no name\n"
+                  "bad 4: the status of a service check is none of 0 (ok), 1 (warning), 2 (critical), 3 (unknown)\n"
+                  "bad 5: the status of a service check is none of 0 (ok), 1 (warning), 2 (critical), 3 (unknown)\n"
+                  "bad 6: a section that is neither #tags nor name:text\n"
+                  "bad 7: the status of a service check is none of 0 (ok), 1 (warning), 2 (critical), 3 (unknown)\n");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_type_is_read),
@@ -87,6 +139,9 @@ int main(void) {
         cmocka_unit_test(each_of_several_values_is_an_event),
         cmocka_unit_test(bad_lines_cost_only_themselves),
         cmocka_unit_test(a_time_field_is_refused),
+        cmocka_unit_test(events_of_dogstatsd_are_read),
+        cmocka_unit_test(bad_events_of_dogstatsd_are_told_apart),
+        cmocka_unit_test(service_checks_of_dogstatsd_are_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
