@@ -13,6 +13,7 @@
 #include "base/memory.h"
 #include "data/multiline.h"
 #include "data/pack.h"
+#include "file_path.h"
 #include "reader.h"
 #include "src_file.h"
 #include "tail.h"
@@ -34,7 +35,7 @@ struct file_input {
     filetrace_t trace;
     uint64_t records, decoder_state;    /* of the decoder, before the source_decode call under way */
     uint64_t skip;                 /* records from there that are dealt with already; inside of a call the host knows better */
-    tag_t tag;                     /* --path-field */
+    tag_t tag;                     /* what its path says */
     bool decoding;
     loop_watch_t *wait_timer;      /* following: until the last record of several lines counts as complete */
 };
@@ -428,12 +429,7 @@ file_input_t *file_input_new(const file_input_setup_t *setup, err_t *err) {
     self->fd = -1;
     self->path = mem_text(setup->path);
     self->full_path = mem_text(setup->full_path);
-    const file_settings_t *settings = source->settings;
-    if (settings->path_field) {
-        pack_text(&self->tag.pairs, settings->path_field);
-        pack_text(&self->tag.pairs, self->full_path);
-        self->tag.count = 1;
-    }
+    file_path_tag(&self->tag, source->settings, setup->path_pattern, self->full_path);
     self->format = source->format ? source->format : format_for_path(self->path);
     if (!self->format || !self->format->decoder_open)
         self->format = format_find("ndjson");

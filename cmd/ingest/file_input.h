@@ -1,6 +1,7 @@
 #ifndef INGEST_FILE_INPUT_H
 #define INGEST_FILE_INPUT_H
 
+#include "data/lang/pattern.h"
 #include "filemark.h"
 #include "source.h"
 
@@ -12,6 +13,7 @@ typedef struct file_input_setup {
     const source_setup_t *source;
     const char *path;              /* copied, as is full_path, which begins with / and stands in positions */
     const char *full_path;
+    const pattern_t *path_pattern; /* of --path-pattern; borrowed, may be NULL */
     bool follow, from_end;
     int64_t rotate_wait;
     bool (*foreign)(void *argument, const char *name);     /* this and the next as tail_setup_t has them; may be NULL */

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "file_path.h"
 #include "file_set.h"
 
 #define GONE_MAX 256                   /* files that are away, and might come back */
@@ -146,6 +147,7 @@ static int open_input(file_entry_t *entry, err_t *err) {
         .source = &set->setup,
         .path = path,
         .full_path = full,
+        .path_pattern = set->path_pattern,
         .follow = set->settings->follow,
         .rotate_wait = set->settings->rotate_wait,
         .lent = true,
@@ -296,6 +298,7 @@ static void set_free(source_t *source) {
     buf_fini(&set->removed);
     buf_fini(&set->space);
     listing_free(set->listing);
+    pattern_free(set->path_pattern);
     mem_free(set->shown);
     mem_free(set->directory);
     mem_free(set->full_directory);
@@ -349,6 +352,7 @@ int file_set_open(source_t **source, const source_setup_t *setup, const char *pa
     set->settings = setup->settings;
     set->shown = mem_text(path);
     set->directory = whole ? mem_text(path) : directory_of(path);
+    set->path_pattern = file_path_pattern(set->settings);
     set->listing = listing_new(set->directory);
     set->full_directory = whole ? mem_text(full_path) : directory_of(full_path);
     set->pattern = mem_text(whole ? "*" : last_part(path));

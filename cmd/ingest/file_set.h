@@ -32,6 +32,7 @@ struct file_set {
     const file_settings_t *settings;
     char *shown, *directory, *full_directory, *pattern;
     listing_t *listing;                /* of the directory */
+    pattern_t *path_pattern;
     int inotify, directory_watch;
     loop_watch_t *watch, *retry;
     map_t *entries;                    /* by name */

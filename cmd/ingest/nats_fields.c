@@ -55,13 +55,8 @@ void nats_fields_make(tag_t *tag, const nats_settings_t *settings, natsMsg *mess
     tag_clear(tag);
     if (settings->subject_field)
         tag_put_text(tag, text_of(settings->subject_field), subject);
-    if (settings->subject_fields) {
-        text_t names = text_of(settings->subject_fields), tokens = subject, name, token;
-        while (text_split(&names, ',', &name) && text_split(&tokens, '.', &token)) {
-            if (name.size && !text_is(name, "-"))
-                tag_put_text(tag, name, token);
-        }
-    }
+    if (settings->subject_fields)
+        tag_put_parts(tag, settings->subject_fields, subject, '.');
     if (settings->header_field)
         put_headers(tag, settings->header_field, message);
     if (settings->sequence_field) {

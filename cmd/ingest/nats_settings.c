@@ -6,8 +6,8 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "tag.h"
 
-#define FIELDS_MAX 64
 #define NAME_MAX_SIZE 200
 
 #define AT(field) offsetof(nats_settings_t, field)
@@ -162,36 +162,10 @@ static int check_login(const nats_settings_t *settings, const server_url_t *url,
     return 0;
 }
 
-static int check_field(text_t name, const char *option, buf_t *seen, err_t *err) {
-    char *item = mem_format(",%.*s,", (int) name.size, name.data);
-    int result = 0;
-    if (!name.size)
-        result = err_set(err, "--%s is empty", option);
-    else if (strstr(buf_text(seen), item))
-        result = err_set(err, "--%s: another field has the name %.*s already", option, (int) name.size, name.data);
-    buf_put_text(seen, item + 1);
-    mem_free(item);
-    return result;
-}
-
 static int check_fields(const nats_settings_t *settings, err_t *err) {
-    const struct { const char *option, *name; } others[] = {
-        {"subject-field", settings->subject_field}, {"header-field", settings->header_field}, {"sequence-field", settings->sequence_field}};
-    text_t names = text_of(settings->subject_fields ? settings->subject_fields : ""), name;
     buf_t seen = {0};
-    size_t count = 0;
-    int result = 0;
-    buf_put_byte(&seen, ',');
-    while (!result && text_split(&names, ',', &name)) {
-        if (++count > FIELDS_MAX)
-            result = err_set(err, "--subject-fields: at most %d names", FIELDS_MAX);
-        else if (name.size && !text_is(name, "-"))
-            result = check_field(name, "subject-fields", &seen, err);
-    }
-    for (size_t i = 0; i < sizeof others / sizeof *others && !result; i++) {
-        if (others[i].name)
-            result = check_field(text_of(others[i].name), others[i].option, &seen, err);
-    }
+    int result = tag_check_parts(settings->subject_fields, "subject-fields", &seen, err) || tag_check_name(settings->subject_field, "subject-field", &seen, err) ||
+                 tag_check_name(settings->header_field, "header-field", &seen, err) || tag_check_name(settings->sequence_field, "sequence-field", &seen, err) ? -1 : 0;
     buf_fini(&seen);
     return result;
 }

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "file_input.h"
+#include "file_path.h"
 #include "src_file.h"
 
 #define AT(field) offsetof(file_settings_t, field)
@@ -17,6 +18,8 @@ static const option_t options[] = {
     {"from-end", OPTION_BOOL, AT(from_end), "no", NULL, "with --follow: begin with what is written from now on"},
     {"from-beginning", OPTION_BOOL, AT(from_beginning), "no", NULL, "begin with what is there already: the default, said aloud"},
     {"path-field", OPTION_TEXT, AT(path_field), NULL, "FIELD", "add a field with the path of the file that the event comes from"},
+    {"path-fields", OPTION_TEXT, AT(path_fields), NULL, "NAME,...", "fields that get the levels of the file's path, from the first on; - for none"},
+    {"path-pattern", OPTION_TEXT, AT(path_pattern), NULL, "REGEX", "a regular expression: what its named groups find in the file's path are fields"},
     {"rotate-wait", OPTION_DURATION, AT(rotate_wait), "5s", "DURATION",
      "with --follow: how long a renamed file that its writer keeps open is watched after its last change", 0, 3600 * NS_PER_S},
     {"files-max", OPTION_INT, AT(files_max), "4096", "N", "with a pattern: so many files at a time; more are not read, and reported", 1, 65536},
@@ -27,6 +30,7 @@ typedef struct file_source {
     source_t source;
     source_setup_t setup;
     char *path;
+    pattern_t *path_pattern;
     file_input_t *input;
 } file_source_t;
 
@@ -101,6 +105,7 @@ static int file_restore(source_t *source, const uint8_t *bytes, size_t size, err
 static void file_free(source_t *source) {
     file_source_t *self = (file_source_t *) source;
     file_input_free(self->input);
+    pattern_free(self->path_pattern);
     mem_free(self->path);
     mem_free(self);
 }
@@ -122,6 +127,8 @@ static int file_check(const source_setup_t *setup, err_t *err) {
         return err_set(err, "--from-end is of use together with --follow only");
     if (settings->from_end && settings->from_beginning)
         return err_set(err, "--from-beginning and --from-end: only one of them can be");
+    if (file_path_check(settings, err))
+        return -1;
     char *path = path_of(setup);
     int result = file_set_means(path) ? file_set_check(path, err) : 0;
     mem_free(path);
@@ -134,10 +141,12 @@ static int open_one(source_t **source, const source_setup_t *setup, const char *
     self->source.class = &class;
     self->setup = *setup;
     self->path = mem_text(path);
+    self->path_pattern = file_path_pattern(settings);
     file_input_setup_t input = {
         .source = &self->setup,
         .path = path,
         .full_path = full_path,
+        .path_pattern = self->path_pattern,
         .follow = settings->follow,
         .from_end = settings->from_end,
         .rotate_wait = settings->rotate_wait,

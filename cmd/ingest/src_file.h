@@ -6,7 +6,7 @@
 /* What the source "file" is told, and its other half: many files by a pattern. */
 typedef struct file_settings {
     bool follow, from_end, from_beginning;
-    char *path_field;
+    char *path_field, *path_fields, *path_pattern;
     int64_t rotate_wait, files_max;
 } file_settings_t;
 

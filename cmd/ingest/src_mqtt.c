@@ -12,7 +12,6 @@
 #include "server_url.h"
 #include "source.h"
 
-#define FIELDS_MAX 64
 
 typedef struct mqtt_settings {
     option_list_t topics;
@@ -88,13 +87,8 @@ static void make_tag(mqtt_source_t *self, const mqtt_packet_t *packet) {
     tag_clear(tag);
     if (settings->topic_field)
         tag_put_text(tag, text_of(settings->topic_field), packet->topic);
-    if (settings->topic_fields) {
-        text_t names = text_of(settings->topic_fields), levels = packet->topic, name, level;
-        while (text_split(&names, ',', &name) && text_split(&levels, '/', &level)) {
-            if (name.size && !text_is(name, "-"))
-                tag_put_text(tag, name, level);
-        }
-    }
+    if (settings->topic_fields)
+        tag_put_parts(tag, settings->topic_fields, packet->topic, '/');
     if (settings->retained_field) {
         pack_text(&tag->pairs, settings->retained_field);
         pack_bool(&tag->pairs, packet->retained);
@@ -300,33 +294,9 @@ static int read_url(server_url_t *url, const source_setup_t *setup, err_t *err) 
 }
 
 static int check_fields(const mqtt_settings_t *settings, err_t *err) {
-    text_t names = text_of(settings->topic_fields ? settings->topic_fields : ""), name;
-    size_t count = 0;
     buf_t seen = {0};
-    int result = 0;
-    buf_put_byte(&seen, ',');
-    while (!result && text_split(&names, ',', &name)) {
-        char *item = mem_format(",%.*s,", (int) name.size, name.data);
-        bool is_name = name.size && !text_is(name, "-");
-        if (++count > FIELDS_MAX)
-            result = err_set(err, "--topic-fields: at most %d names", FIELDS_MAX);
-        else if (is_name && strstr(buf_text(&seen), item))
-            result = err_set(err, "--topic-fields: %.*s is there twice", (int) name.size, name.data);
-        if (is_name)
-            buf_put_text(&seen, item + 1);
-        mem_free(item);
-    }
-    const char *others[] = {settings->topic_field, settings->retained_field};
-    for (int i = 0; i < 2 && !result; i++) {
-        char *item = mem_format(",%s,", others[i] ? others[i] : "");
-        if (others[i] && !*others[i])
-            result = err_set(err, "--%s is empty", i ? "retained-field" : "topic-field");
-        else if (others[i] && strstr(buf_text(&seen), item))
-            result = err_set(err, "--%s: another field has the name %s already", i ? "retained-field" : "topic-field", others[i]);
-        if (others[i])
-            buf_put_text(&seen, item + 1);
-        mem_free(item);
-    }
+    int result = tag_check_parts(settings->topic_fields, "topic-fields", &seen, err) || tag_check_name(settings->topic_field, "topic-field", &seen, err) ||
+                 tag_check_name(settings->retained_field, "retained-field", &seen, err) ? -1 : 0;
     buf_fini(&seen);
     return result;
 }

@@ -1,7 +1,10 @@
 /* Fields added to events after they were decoded: behind the others, where no name is there twice and the map's head need not grow. */
 #include "tag.h"
 
+#include "base/memory.h"
 #include "data/pack.h"
+
+#define PARTS_MAX 64
 
 void tag_clear(tag_t *tag) {
     buf_clear(&tag->pairs);
@@ -12,6 +15,47 @@ void tag_put_text(tag_t *tag, text_t name, text_t value) {
     pack_string(&tag->pairs, name.data, name.size);
     pack_string(&tag->pairs, value.data, value.size);
     tag->count++;
+}
+
+static bool names_a_field(text_t name) {
+    return name.size && !text_is(name, "-");
+}
+
+void tag_put_parts(tag_t *tag, const char *names, text_t text, char separator) {
+    text_t left = text_of(names), name, part;
+    while (text_split(&left, ',', &name) && text_split(&text, separator, &part)) {
+        if (names_a_field(name))
+            tag_put_text(tag, name, part);
+    }
+}
+
+static int check(text_t name, const char *option, buf_t *seen, err_t *err) {
+    char *item = mem_format(",%.*s,", (int) name.size, name.data);
+    int result = 0;
+    if (!seen->size)
+        buf_put_byte(seen, ',');
+    if (!name.size)
+        result = err_set(err, "--%s is empty", option);
+    else if (strstr(buf_text(seen), item))
+        result = err_set(err, "--%s: another field has the name %.*s already", option, (int) name.size, name.data);
+    buf_put_text(seen, item + 1);
+    mem_free(item);
+    return result;
+}
+
+int tag_check_name(const char *name, const char *option, buf_t *seen, err_t *err) {
+    return name ? check(text_of(name), option, seen, err) : 0;
+}
+
+int tag_check_parts(const char *names, const char *option, buf_t *seen, err_t *err) {
+    text_t left = text_of(names ? names : ""), name;
+    for (size_t count = 0; text_split(&left, ',', &name);) {
+        if (++count > PARTS_MAX)
+            return err_set(err, "--%s: at most %d names", option, PARTS_MAX);
+        if (names_a_field(name) && check(name, option, seen, err))
+            return -1;
+    }
+    return 0;
 }
 
 static bool has_name(const tag_t *tag, text_t name) {

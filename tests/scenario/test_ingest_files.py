@@ -422,6 +422,43 @@ def test_a_format_that_has_no_lines_refuses_them(tools, directory):
     assert tool.status != 0 and "--multiline is for" in tool.err
 
 
+def test_parts_of_the_path_become_fields(tools, directory):
+    """Also of rotated files, and over a restart: the place does not depend on them."""
+    (directory / "web1").mkdir()
+    for n in (7, 8):
+        append(directory / f"web1/app-{n}.ndjson", n)
+    level = len((directory / "web1").parts) - 1
+    options = ["--follow", "--path-fields", ",".join(["-"] * (level - 1) + ["host", "n"]), "--path-pattern", r"app-(?<instance>\d+)(?<odd>x)?\.ndjson$", "--rotate-wait", "50ms"]
+    tool = start_ready(tools, "web1/*.ndjson", *options, "--state", "state")
+    tool.wait_events(2)
+    assert sorted(tool.events, key=str) == [{"n": f"app-{n}.ndjson", "host": "web1", "instance": str(n)} for n in (7, 8)]
+    assert tool.terminate() == 0
+    os.rename(directory / "web1/app-7.ndjson", directory / "web1/app-7.ndjson.1")
+    append(directory / "web1/app-7.ndjson.1", 9)
+    append(directory / "web1/app-7.ndjson", 10)
+    append(directory / "web1/other.ndjson", 11)
+    tool = start_ready(tools, "web1/*.ndjson", *[option.replace("host,n", "host,file") for option in options], "--state", "state")
+    tool.wait_events(3)
+    assert tool.terminate() == 0
+    expected = [{"n": n, "host": "web1", "file": "app-7.ndjson", "instance": "7"} for n in (9, 10)]
+    assert sorted(tool.events, key=lambda event: event["n"]) == [*expected, {"n": 11, "host": "web1", "file": "other.ndjson"}]
+    tool = tools.run("ingest", "web1/app-8.ndjson", "--path-pattern", "(?<dir>[^/]+)/[^/]+$", "--path-field", "path")
+    assert tool.events == [{"n": 8, "dir": "web1", "path": str(directory / "web1/app-8.ndjson")}]
+
+
+@pytest.mark.parametrize("options, told", [
+    (("--path-fields", "a,-,a"), "--path-fields: another field has the name a already"),
+    (("--path-fields", ",".join("abc"[i % 3] + str(i) for i in range(65))), "at most 64 names"),
+    (("--path-pattern", "("), "--path-pattern"),
+    (("--path-pattern", "a"), "no named group"),
+    (("--path-field", "a", "--path-pattern", "(?<a>.)"), "--path-pattern: another field has the name a already"),
+])
+def test_fields_of_the_path_that_cannot_be_are_told(tools, directory, options, told):
+    append(directory / "a.ndjson", 1)
+    tool = tools.run("ingest", "a.ndjson", *options)
+    assert tool.status == 64 and told in tool.err
+
+
 def test_events_tell_their_file_and_where_to_begin_is_said_once(tools, directory):
     append(directory / "a.ndjson", 1)
     append(directory / "b.ndjson", 2)
