@@ -118,7 +118,7 @@ static void handle_order(client_t *client, supervisor_order_t order, const json_
                supervisor_order(client->server->setup.supervisor, order, json_string_value(source), interval, &code, &err)) {
         put_failure(client, code, err.text);
     } else {
-        put_line(client, json_pack("{s:b}", "ok", 1));
+        put_line(client, json_pack("{s:b, s:o}", "ok", 1, "sources", supervisor_sources(client->server->setup.supervisor)));
     }
 }
 

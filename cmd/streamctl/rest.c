@@ -107,6 +107,11 @@ static void no_route(rest_request_t *request, const char *allow) {
     rest_reply_error(request, 404, "not_found", json_string(request->path), "there is nothing here; GET /api lists what there is");
 }
 
+/* A media type ends at its parameters, or at white space before them. */
+static bool is_json(const char *type) {
+    return strcspn(type, "; \t") == strlen("application/json") && strncasecmp(type, "application/json", strlen("application/json")) == 0;
+}
+
 /* Body rules that the headers alone settle. 0: go on. */
 static int check_body(rest_request_t *request) {
     char type[128];
@@ -125,7 +130,7 @@ static int check_body(rest_request_t *request) {
         return -1;
     }
     copy_header(request->wsi, WSI_TOKEN_HTTP_CONTENT_TYPE, type, sizeof type);
-    if (request->length && strncasecmp(type, "application/json", 16) != 0) {
+    if (request->length && !is_json(type)) {
         rest_reply_error(request, 415, "not_json", json_string(type), "a body must have Content-Type: application/json");
         return -1;
     }
@@ -179,6 +184,14 @@ static void request_free(connection_t *connection) {
     mem_free(request);
 }
 
+/* The library ends a path at an encoded carriage return and passes over what follows, so that the version is missing. Of encoded NUL bytes
+ * at its end it tells nothing either: they stand behind the path all the same, where else its end and that of a query stand alone. */
+static bool path_is_text(struct lws *wsi, const char *path, size_t length) {
+    size_t ends = lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_URI_ARGS) > 0 ? 2 : 1;
+    return lws_hdr_total_length(wsi, WSI_TOKEN_HTTP) > 0 && path[length + ends] && !memchr(path, 0, length) &&
+           text_utf8_valid(path, length) == length;
+}
+
 static int request_begin(connection_t *connection, struct lws *wsi) {
     facade_t *facade = facade_of(wsi);
     char *uri;
@@ -198,8 +211,8 @@ static int request_begin(connection_t *connection, struct lws *wsi) {
         rest_reply_error(request, 414, "path_too_long", NULL, "a path may have at most %zu bytes", sizeof request->path - 1);
         return 0;
     }
-    if (memchr(uri, 0, (size_t) length) || text_utf8_valid(uri, (size_t) length) != (size_t) length) {
-        rest_reply_error(request, 400, "bad_path", NULL, "a path is UTF-8 text without NUL bytes");
+    if (!path_is_text(wsi, uri, (size_t) length)) {
+        rest_reply_error(request, 400, "bad_path", NULL, "a path is UTF-8 text without NUL bytes and line ends");
         return 0;
     }
     memcpy(request->path, uri, (size_t) length);

@@ -10,27 +10,15 @@
 #define INTERVAL_MOST 86400.0
 #define ANSWER_WITHIN 5                  /* seconds; a supervisor that runs never blocks */
 
-/* [{"name", "state"}] of all sources. */
-static json_t *source_states(const facade_t *facade) {
+static json_t *source_names(const facade_t *facade) {
     const json_t *stage;
-    json_t *sources = json_array();
+    json_t *names = json_array();
     size_t i;
     json_array_foreach(json_object_get(control_status(facade->control), "stages"), i, stage) {
         const char *role = json_string_value(json_object_get(stage, "role"));
         if (role && strcmp(role, "source") == 0)
-            json_array_append_new(sources, json_pack("{sOsO}", "name", json_object_get(stage, "name"), "state",
-                                                     json_object_get(stage, "state")));
+            json_array_append(names, json_object_get(stage, "name"));
     }
-    return sources;
-}
-
-static json_t *source_names(const facade_t *facade) {
-    json_t *sources = source_states(facade), *names = json_array();
-    const json_t *source;
-    size_t i;
-    json_array_foreach(sources, i, source)
-        json_array_append(names, json_object_get(source, "name"));
-    json_decref(sources);
     return names;
 }
 
@@ -43,9 +31,7 @@ static void replied(void *argument, const json_t *reply, const char *failure) {
         return;
     }
     if (json_is_true(json_object_get(reply, "ok"))) {
-        json_t *answer = json_copy((json_t *) reply);
-        json_object_set_new(answer, "sources", source_states(request->facade));
-        rest_reply_json(request, 200, answer);
+        rest_reply_json(request, 200, json_copy((json_t *) reply));
         return;
     }
     const char *code = json_string_value(json_object_get(reply, "code"));

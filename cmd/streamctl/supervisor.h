@@ -53,6 +53,7 @@ int supervisor_try(supervisor_t *supervisor, const char *source, int64_t events,
 void supervisor_try_forget(supervisor_t *supervisor, const void *argument);
 
 json_t *supervisor_status(supervisor_t *supervisor);  /* the reply to "status" */
+json_t *supervisor_sources(const supervisor_t *supervisor); /* [{"name", "state"}] of all sources */
 
 /* Called after every change of a stage's state. One listener. */
 void supervisor_listen(supervisor_t *supervisor, void (*changed)(void *argument), void *argument);

@@ -190,6 +190,16 @@ static json_t *describe(const child_t *child) {
     return item;
 }
 
+json_t *supervisor_sources(const supervisor_t *supervisor) {
+    json_t *sources = json_array();
+    for (size_t i = 0; i < supervisor->count; i++) {
+        const child_t *child = &supervisor->children[i];
+        if (child->stage->role == ROLE_SOURCE)
+            json_array_append_new(sources, json_pack("{s:s, s:s}", "name", child->stage->name, "state", machine_state_names[child->state]));
+    }
+    return sources;
+}
+
 json_t *supervisor_status(supervisor_t *supervisor) {
     json_t *stages = json_array();
     for (size_t i = 0; i < supervisor->count; i++)

@@ -37,11 +37,14 @@ def test_start_and_stop_are_idempotent_and_take_name_type_or_nothing(pipeline):
                           (None, {"users", "sensors"}), ({}, {"users", "sensors"})):
         status, answer, _ = pipeline.request("POST", "/api/stream/stop", body)
         assert status == 200 and answer["ok"] is True, answer
+        states = {source["name"]: source["state"] for source in answer["sources"]}
+        assert set(states) == {"sensors", "users"} and all(states[name] in ("draining", "stopped") for name in stopped), answer
         for name in stopped:
             pipeline.wait_state(name, "stopped")
     for body in ({"source": "users"}, {"source": "users"}, None):
         status, answer, _ = pipeline.request("POST", "/api/stream/start", body)
         assert status == 200 and {source["name"] for source in answer["sources"]} == {"sensors", "users"}
+        assert all(source["state"] in ("starting", "running") for source in answer["sources"] if body is None or source["name"] == "users"), answer
     for name in ("users", "sensors"):
         pipeline.wait_state(name, "running")
 
@@ -82,10 +85,19 @@ def test_wrong_methods_types_paths_and_queries(pipeline):
 
 
 def test_paths_that_are_no_text_are_400(pipeline):
-    for path in (b"/%00abc", b"/api/streams/%ff/events", b"/%c0%af", b"/%ed%a0%80"):
+    for path in (b"/%00", b"/%00?", b"/%00?a=1", b"/%00abc", b"/%0d", b"/%0d%0aHost:%20localhost", b"/metrics%0d%0a", b"/api/%00", b"/api/streams/%ff/events",
+                 b"/%c0%af", b"/%ed%a0%80"):
         answer = pipeline.raw(b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        assert answer.startswith(b"HTTP/1.1 400 "), (path, answer)
+        assert answer.partition(b" ")[2].startswith(b"400 "), (path, answer)
         assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "bad_path"
+    for path in ("/", "/?", "/?a", "/?a=1&b=%ff", "/api?x=/"):
+        assert pipeline.request("GET", path)[0] == 200, path
+
+
+@pytest.mark.parametrize("media, status", [("application/json", 200), ("Application/JSON; charset=utf-8", 200), ("application/json ;x=y", 200),
+                                           ("application/jsonx", 415), ("application/json-patch+json", 415), ("application/jso", 415)])
+def test_the_media_type_of_a_body_is_json_to_its_end(pipeline, media, status):
+    assert pipeline.request("POST", "/api/stream/start", data=b'{"source": "users"}', headers={"Content-Type": media})[0] == status
 
 
 def test_pages_have_their_methods_too(pipeline):
