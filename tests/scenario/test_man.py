@@ -64,6 +64,15 @@ def test_page_names_every_driver(tools, name):
         assert not driver["schemes"] or any(f"{scheme}:" in page for scheme in driver["schemes"]), driver["name"]
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_quotes_are_printed_as_they_stand(page):
+    """In a line of macros an argument that begins with a quote loses it, and ends at the next one."""
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        if line.startswith(".") and not line.startswith('.\\"'):
+            arguments = re.sub(r'(?<=\s)"(?:[^"]|"")*"(?=\s|$)', "", line)
+            assert not re.search(r'\s"', arguments), f"{page.name}:{number}: {line}"
+
+
 def test_references_lead_to_pages_of_ours():
     ours = {page.name for page in PAGES}
     for page in PAGES:
