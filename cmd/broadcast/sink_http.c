@@ -73,6 +73,11 @@ static int http_check(sink_t *sink, err_t *err) {
     if (!sink->scheme || (strcasecmp(sink->scheme, "http") != 0 && strcasecmp(sink->scheme, "https") != 0) || strncmp(target, "//", 2) != 0 ||
         strcspn(target + 2, "/?#") == 0)
         return err_set(err, "a web address looks like https://host:port/path");
+    char *url = mem_format("%s:%s", sink->scheme, target);
+    int unreadable = http_url_check(url, err);
+    mem_free(url);
+    if (unreadable)
+        return -1;
     if (self->headers.count > HEADERS_MAX)
         return err_set(err, "--header: at most %d", HEADERS_MAX);
     for (size_t i = 0; i < self->headers.count; i++) {

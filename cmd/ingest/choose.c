@@ -130,6 +130,19 @@ static int wrap_url(const char *url, err_t *err) {
     return -1;
 }
 
+/* What is wrong with the options of the text formats is said before anything starts. Where the format is known only when the data are there,
+ * those that have options of their own are tried. */
+static int check_format(const source_setup_t *setup, err_t *err) {
+    const format_t *const tried[] = {setup->format ? setup->format : format_find("csv"), setup->format ? NULL : format_find("lines")};
+    for (size_t i = 0; i < sizeof tried / sizeof *tried && tried[i]; i++) {
+        decoder_t *decoder;
+        if (tried[i]->decoder_open(&decoder, setup->format_settings, err))
+            return -1;
+        decoder_free(decoder);
+    }
+    return 0;
+}
+
 int ingest_choose(stage_t *stage, ingest_t *ingest, err_t *err) {
     const source_type_t *type = NULL;
     const source_driver_t *by_type = NULL;
@@ -175,7 +188,9 @@ int ingest_choose(stage_t *stage, ingest_t *ingest, err_t *err) {
         .format_settings = &stage->settings.format,
     };
     name_stage(stage, ingest, driver);
-    return driver->check ? driver->check(&ingest->setup, err) : 0;
+    if (driver->check && driver->check(&ingest->setup, err))
+        return -1;
+    return check_format(&ingest->setup, err);
 }
 
 void ingest_choose_fini(ingest_t *ingest) {

@@ -154,6 +154,8 @@ int http_settings_check(const source_setup_t *setup, err_t *err) {
     const http_settings_t *settings = setup->settings;
     if (strncmp(setup->rest, "//", 2) != 0 || strcspn(setup->rest + 2, "/?#") == 0)
         return err_set(err, "%.6s...: a web address looks like http://host:port/path", setup->url);
+    if (http_url_check(setup->url, err))
+        return -1;
     if (settings->retry_max < settings->retry_min)
         return err_set(err, "--retry-max is below --retry-min");
     if (check_request(settings, err) || check_oauth(settings, err) || check_paging(setup, err) || check_dates(setup, err))

@@ -289,6 +289,18 @@ void http_resume(http_transfer_t *transfer) {
     curl_easy_pause(transfer->easy, CURLPAUSE_CONT);
 }
 
+/* What stands behind the host may be a template still. */
+int http_url_check(const char *url, err_t *err) {
+    const char *host = strstr(url, "://");
+    size_t length = host ? (size_t) (host - url) + 3 + strcspn(host + 3, "/?#") : strlen(url);
+    char *front = mem_text_n(url, length);
+    CURLU *parts = curl_url();
+    CURLUcode code = parts ? curl_url_set(parts, CURLUPART_URL, front, 0) : CURLUE_OUT_OF_MEMORY;
+    curl_url_cleanup(parts);
+    mem_free(front);
+    return code == CURLUE_OK ? 0 : err_set(err, "not a web address, which looks like http://host:port/path: %s", curl_url_strerror(code));
+}
+
 /* Scheme, host and port of a URL; NULL when it cannot be read. */
 static char *origin_of(const char *url) {
     CURLU *parts = curl_url();
