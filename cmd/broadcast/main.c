@@ -105,7 +105,7 @@ static int check(stage_t *stage, err_t *err) {
             return err_wrap(err, "--pub %s", broadcast->pub.items[i]);
     if (!broadcast->sinks.count && !broadcast->pub.count && sink_add_url(&broadcast->sinks, "stdout:", err))
         return -1;
-    return sink_list_check(&broadcast->sinks, err) || check_sides(stage, err) ? -1 : 0;
+    return sink_list_check(&broadcast->sinks, stage, err) || check_sides(stage, err) ? -1 : 0;
 }
 
 static void link_failed(void *argument, const char *reason) {

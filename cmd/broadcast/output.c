@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -77,6 +78,10 @@ int output_open(output_t **made, const char *path, const format_t *format, const
     output->regular = S_ISREG(status.st_mode);
     if (!output->regular && !S_ISCHR(status.st_mode)) {
         err_set(err, "%s is not a file", path);
+        goto failed;
+    }
+    if (output->regular && flock(output->fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK) { /* not every file system has locks */
+        err_set(err, "%s is written to by another sink, or another broadcast: each needs a file of its own", path);
         goto failed;
     }
     if (format->encoder_open(&output->encoder, settings, err))
@@ -155,6 +160,12 @@ int output_rotate(const output_t *output, int64_t keep, err_t *err) {
             return -1;
     }
     return 0;
+}
+
+/* For those that a copy of the descriptor outlives. */
+void output_unlock(output_t *output) {
+    if (output->fd >= 0 && output->regular)
+        flock(output->fd, LOCK_UN);
 }
 
 void output_free(output_t *output) {

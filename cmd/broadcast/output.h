@@ -24,8 +24,10 @@ typedef struct output {
     bool fresh;                /* its directory entry is not synced */
 } output_t;
 
-/* Opens for appending, with missing directories. A file that does not end in a line end gets one first. */
+/* Opens for appending, with missing directories. A file that does not end in a line end gets one first. One that another output writes to, of this
+ * process or another, is refused: what goes wrong with one would cut off what the other has written. */
 int output_open(output_t **output, const char *path, const format_t *format, const format_settings_t *settings, int mode, err_t *err);
+void output_unlock(output_t *output);                     /* another may write to the file from now on */
 int64_t output_birth(int fd, int64_t unknown);           /* ns since 1970; `unknown` where the file system does not know */
 int output_write(output_t *output, err_t *err);           /* writes out what is collected; on failure call output_undo */
 int output_sync(output_t *output, err_t *err);

@@ -109,7 +109,7 @@ const char *sink_frame_key(sink_t *sink, const frame_t *frame);
 /* The stream's name when text is to carry it as @stream, else NULL. Borrowed from the frame. */
 const char *sink_tag(const sink_t *sink, const frame_t *frame);
 /* The format called `name`; without a name by the path's ending; without a known ending NDJSON. path may be NULL. */
-int sink_format(const char *name, const char *path, const format_t **format, err_t *err);
+int sink_format(const sink_t *sink, const char *name, const char *path, const format_t **format, err_t *err);
 /* Events that could not be written because they are malformed inside: counted and logged. */
 void sink_malformed(sink_t *sink, uint32_t events);
 
@@ -126,7 +126,7 @@ int sink_list_option(sink_list_t *list, const char *name, const char *value, err
 const option_t *sink_find_option(text_t name);                                   /* of any sink; NULL when there is none */
 void sink_list_help(FILE *out);
 json_t *sink_list_describe(void);                                                /* "drivers" of --list=json */
-int sink_list_check(sink_list_t *list, err_t *err);                              /* gives names; targets and options make sense */
+int sink_list_check(sink_list_t *list, stage_t *stage, err_t *err);                           /* gives names; targets and options make sense */
 
 /* For main.c: running them. */
 /* changed: called whenever the sink's queue has moved. share: the bytes of its queue unless it has its own setting. */

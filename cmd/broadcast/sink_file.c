@@ -75,7 +75,7 @@ static int file_check(sink_t *sink, err_t *err) {
         return err_set(err, "file: needs a path, as in file:out.ndjson");
     if (check_template(sink->target, err))
         return -1;
-    return sink_format(file->format_name, sink->target, &file->format, err);
+    return sink_format(sink, file->format_name, sink->target, &file->format, err);
 }
 
 /* The path for a stream at a time. A stream's name holds no slash (and "." and ".." are made harmless by what must surround
@@ -182,6 +182,7 @@ static void retire(sink_t *sink, output_t *output) {
 static void drop_output(sink_t *sink, size_t index) {
     file_sink_t *file = sink->own;
     output_t *output = file->outputs[index];
+    output_unlock(output);
     retire(sink, output);
     record_closed(&file->records, output);
     output_free(output);

@@ -30,7 +30,7 @@ static int stdout_check(sink_t *sink, err_t *err) {
     output_t *output = sink->own;
     if (sink->target[0])
         return err_set(err, "stdout: takes nothing after the colon, found %s", sink->target);
-    return sink_format(output->format_name, NULL, &output->format, err);
+    return sink_format(sink, output->format_name, NULL, &output->format, err);
 }
 
 /* A description of our own for the pipe or terminal, because O_NONBLOCK belongs to the description and others share fd 1. */

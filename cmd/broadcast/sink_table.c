@@ -274,9 +274,10 @@ json_t *sink_list_describe(void) {
     return drivers;
 }
 
-int sink_list_check(sink_list_t *list, err_t *err) {
+int sink_list_check(sink_list_t *list, stage_t *stage, err_t *err) {
     for (size_t i = 0; i < list->count; i++) {
         sink_t *sink = list->items[i];
+        sink->stage = stage;
         if (sink->settings->name) {
             mem_free(sink->name);
             sink->name = mem_text(sink->settings->name);

@@ -181,6 +181,30 @@ def test_fsync_policies_write_everything(tools, directory):
         assert seqs(directory / f"{policy}.ndjson") == list(range(3000))
 
 
+def test_two_sinks_never_write_to_one_file(tools, directory):
+    done = tools.run("broadcast", "out.ndjson", "./out.ndjson", input=[{"x": 1}])
+    assert done.status == 1 and "./out.ndjson is written to by another sink" in done.err, done.err
+    first = tools.start("broadcast", "out.ndjson", "--rotate-size", "40", pipe=True)
+    wait_for((directory / "out.ndjson").exists, "the file")
+    done = tools.run("broadcast", "out.ndjson", input=[{"x": 2}])
+    assert done.status == 1 and "each needs a file of its own" in done.err, done.err
+    for seq in range(9):                                   # rotated and opened anew, the file stays its own
+        first.write(ndjson([{"seq": seq}]))
+        wait_for(lambda: sum(path.read_bytes().count(b"\n") for path in directory.glob("out.ndjson*")) == seq + 1, "the event")
+        first.signal(signal.SIGHUP)
+    first.close()
+    assert first.wait() == 0, first.err
+    assert tools.run("broadcast", "out.ndjson", input=[{"seq": 9}]).status == 0
+    assert sorted(event["seq"] for path in directory.glob("out.ndjson*") for event in lines_of(path)) == list(range(10))
+
+
+def test_options_of_a_format_are_checked_before_the_start(tools, directory):
+    for options in (["out.csv"], ["stdout:", "--format", "csv"]):
+        done = tools.run("broadcast", *options, "--csv-separator", ";;", "--check")
+        assert done.status == 64 and "csv-separator" in done.err, done.err
+    assert not (directory / "out.csv").exists()
+
+
 def test_an_unusable_path_is_said_at_once(tools, directory):
     done = tools.run("broadcast", "file:/proc/nothing/out.ndjson", input=[{"a": 1}])
     assert done.status == 1
