@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/unicode.h"
 #include "data/frame.h"
 #include "data/json.h"
 
@@ -300,6 +301,7 @@ int case_file_read(case_file_t **out, const char *path, const char *config, conf
         config_errors_add(errors, (config_place_t){0, 0}, "%s", err.text);
         return -1;
     }
+    buf_consume(&file->text, unicode_mark((const char *) file->text.data, file->text.size));
     char *absolute = config ? realpath(config, NULL) : NULL;
     reader_t reader = {.file = file, .errors = errors, .config = absolute ? absolute : config,
                        .options = {.idle = 30 * NS_PER_S, .tolerance = TOLERANCE}};

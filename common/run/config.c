@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/unicode.h"
 #include "data/frame.h"
 #include "run/config_private.h"
 
@@ -409,6 +410,7 @@ int config_load(config_t **config, const char *path, const config_tools_t *tools
         const char *reason = text_starts(err.text, path) ? err.text + strlen(path) : err.text; /* the path is printed before it */
         config_errors_add(errors, (config_place_t){0, 0}, "%s", reason + strspn(reason, ": "));
     } else {
+        buf_consume(&text, unicode_mark((const char *) text.data, text.size));
         result = config_parse(config, path, text_make((const char *) text.data, text.size), tools, errors);
     }
     buf_fini(&text);

@@ -170,6 +170,17 @@ static void check_driver_option(checker_t *checker, const config_driver_t *drive
     option_fini(one, &scratch);
 }
 
+/* Without a driver: what is an option of none is misspelt, perhaps just the word that would have told the driver. */
+static void check_orphan(checker_t *checker, const config_tool_t *tool, const option_t *own, const char *key, const char *pointer,
+                         const char *where) {
+    bool known = option_find(tool->options, text_of(key)) != NULL;
+    for (size_t i = 0; i < tool->driver_count && !known; i++)
+        known = option_find(tool->drivers[i].options, text_of(key)) != NULL;
+    const option_t *const tables[] = {own, NULL};
+    if (!known)
+        checker_unknown(checker, pointer, key, where, tables, NULL);
+}
+
 /* What differs between the two kinds of entries. */
 typedef struct kind {
     const char *word;
@@ -204,6 +215,8 @@ static json_t *read_entry(checker_t *checker, const kind_t *kind, const json_t *
         size_t before = checker->errors->count;
         if (!own && *driver)
             check_driver_option(checker, *driver, kind->tool_options ? kind->tool : NULL, kind->own, key, value, at, where);
+        else if (!own && kind->tool)
+            check_orphan(checker, kind->tool, kind->own, key, at, where);
         if (checker->errors->count > before)
             continue;
         json_t *filled = config_fill_in(checker, value, at);

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/unicode.h"
 #include "run/stage_private.h"
 
 #define SETTINGS_MAX (16u * 1024 * 1024)
@@ -178,6 +179,7 @@ static int read_settings(stage_t *stage, const tables_t *tables, const char *whe
         err_wrap(err, "--settings %s", where);
         goto out;
     }
+    buf_consume(&text, unicode_mark((const char *) text.data, text.size));
     json_error_t error;
     json_t *object = json_loadb((const char *) text.data, text.size, JSON_REJECT_DUPLICATES, &error);
     if (!object || !json_is_object(object)) {

@@ -103,6 +103,35 @@ def test_syntax_errors_point_at_the_spot(control, directory):
         assert (line, column) == place and hint in message, done.err
 
 
+def test_a_byte_order_mark_and_other_line_ends_are_taken(control, directory):
+    (directory / "config.json").write_bytes(b"\xef\xbb\xbf" + BRIEF.replace("\n", "\r\n").encode())
+    assert control.good("check").startswith("config.json: ok: 1 source")
+    second = ' "data_sources": [{"name": "a", "type": "sensors", "rat": 5}]}'
+    (directory / "config.json").write_bytes(b'\xef\xbb\xbf{"nme": "x",\r\n' + second.encode() + b"\r\n")
+    errors = errors_of(control.command("check"))
+    assert [error[:2] for error in errors] == [(1, 2), (2, second.index('"rat"') + 1)] and "name" in errors[0][2] and "rate" in errors[1][2]
+
+
+def test_a_misspelt_word_where_the_type_should_be_is_found(control, directory):
+    (directory / "config.json").write_text('{"data_sources": [{"name": "a", "typ": "sensors", "rate": 5}],\n "sinks": [{"name": "s", "pth": "x"}]}')
+    errors = errors_of(control.command("check"))
+    assert [(line, text) for line, _, text in errors if "did you mean" in text] == [
+        (1, 'unknown key "typ" in source "a"; did you mean "type"?'), (2, 'unknown key "pth" in sink "s"; did you mean "path"?')]
+    assert len(errors) == 4 and sum('a "type" or a "url" is needed' in text for _, _, text in errors) == 2
+
+
+def test_options_of_formats_and_addresses_are_checked_before_anything_starts(control, directory):
+    control.config(sources=[{"name": "a", "type": "csv", "path": "x.csv", "csv_separator": ";;"},
+                            {"name": "b", "type": "log", "path": "x.log", "format": "regex", "pattern": "("},
+                            {"name": "c", "type": "api", "url": "http://127.0.0.1:99999/"}],
+                   sinks=[{"name": "d", "type": "http", "url": "http://[::1/"}])
+    done = control.command("check")
+    assert done.status == EX_USAGE
+    said = [text for _, _, text in errors_of(done)]
+    for name, reason in (('source "a"', "csv-separator"), ('source "b"', "--pattern"), ('source "c"', "65535"), ('sink "d"', "IPv6")):
+        assert [text for text in said if name in text and reason in text], done.err
+
+
 def test_a_missing_file_is_named(control):
     done = control.command("check", "nowhere.json")
     assert done.status == EX_USAGE and "nowhere.json: No such file" in done.err

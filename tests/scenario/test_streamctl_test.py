@@ -40,6 +40,12 @@ def test(tools, directory):
     return run
 
 
+def test_a_byte_order_mark_and_other_line_ends_are_no_part_of_a_case(test, directory):
+    assert last_line(test("\ufeff" + GOOD.partition("\n\n")[2])) == "2 passed, 0 failed"
+    (directory / "t.case").write_bytes(b"\xef\xbb\xbf== one\r\nwhere v > 30\r\n-- in\r\n{\"v\": 31}\r\n-- out\r\n{\"v\": 31}\r\n")
+    assert last_line(test((directory / "t.case").read_bytes().decode())) == "1 passed, 0 failed"
+
+
 def last_line(done):
     return done.out.decode().splitlines()[-1]
 
