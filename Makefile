@@ -38,7 +38,7 @@ CFLAGS_unit = $(CFLAGS_ingest)
 # Where make itself was not told how many jobs, parts are built side by side.
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 PARALLEL = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
-SUBMAKE = @$(MAKE) --no-print-directory $(PARALLEL)
+SUBMAKE = @+$(MAKE) --no-print-directory $(PARALLEL)
 
 .PHONY: all tools run test unit unit-build bench soak fuzz fuzz-build asan lint install uninstall clean deps help
 .SECONDARY:
