@@ -10,6 +10,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "base/descriptors.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "audit.h"
@@ -132,8 +133,15 @@ static int take_state(instance_t *instance, err_t *err) {
     return state_reset(instance->topology, directory, NULL, err);
 }
 
+/* Each process has a pipe for its messages, their file, and a pipe for its readiness. */
+static int have_descriptors(const instance_t *instance, err_t *err) {
+    size_t count = instance->topology->count;
+    descriptors_raise();
+    return descriptors_room((unsigned) (3 * count + 32), err) ? err_wrap(err, "%zu processes", count) : 0;
+}
+
 static int open_instance(instance_t *instance, err_t *err) {
-    if (take_run_dir(instance, err) || take_state(instance, err) || make_dead_letter_directory(instance->config, err))
+    if (have_descriptors(instance, err) || take_run_dir(instance, err) || take_state(instance, err) || make_dead_letter_directory(instance->config, err))
         return -1;
     instance->loop = loop_new();
     supervisor_setup_t setup = {

@@ -9,6 +9,7 @@
 #include <time.h>
 #include <zmq.h>
 
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "net/link_engine.h"
@@ -92,6 +93,12 @@ int link_check(const char *text, bool sender, err_t *err) {
 
 /* ---- senders ---- */
 
+/* Sockets, their monitors and first connections of each partition, and what the library needs for itself. */
+static int have_room(const link_endpoint_t *endpoint, err_t *err) {
+    unsigned lanes = endpoint->partitions > 1 ? (unsigned) endpoint->partitions : 1;
+    return descriptors_room(16 + 8 * lanes, err) ? err_wrap(err, "%s", endpoint->text) : 0;
+}
+
 int link_sender_open(link_sender_t **sender, loop_t *loop, const char *text, const link_sender_setup_t *setup, err_t *err) {
     link_endpoint_t endpoint;
     const link_engine_t *engine = endpoint_parse(&endpoint, text, true, err);
@@ -102,7 +109,7 @@ int link_sender_open(link_sender_t **sender, loop_t *loop, const char *text, con
         full.window = LINK_WINDOW_DEFAULT;
     if (!full.frame_max)
         full.frame_max = FRAME_MAX_DEFAULT;
-    int result = engine->sender_open(sender, loop, &endpoint, &full, err);
+    int result = have_room(&endpoint, err) ? -1 : engine->sender_open(sender, loop, &endpoint, &full, err);
     endpoint_fini(engine, &endpoint, true);
     return result;
 }
@@ -216,7 +223,7 @@ int link_receiver_open(link_receiver_t **receiver, loop_t *loop, const char *tex
         full.batch_events = 1000;
     if (!full.frame_max)
         full.frame_max = FRAME_MAX_DEFAULT;
-    int result = engine->receiver_open(receiver, loop, &endpoint, &full, err);
+    int result = have_room(&endpoint, err) ? -1 : engine->receiver_open(receiver, loop, &endpoint, &full, err);
     endpoint_fini(engine, &endpoint, false);
     return result;
 }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "run/stage_state.h"
@@ -342,6 +343,7 @@ int stage_main(const tool_t *tool, int argc, char **argv) {
     hold_descriptor(STDOUT_FILENO, O_RDONLY);
     hold_descriptor(STDERR_FILENO, O_WRONLY);
     mem_tune();
+    descriptors_raise();
     stage_t *stage = mem_zero(sizeof *stage);
     stage->tool = tool;
     stage->own = mem_zero(tool->state_size);

@@ -285,3 +285,18 @@ def test_a_supervisor_that_is_killed_at_any_moment_leaves_nothing_in_the_way(con
     assert not left
     assert control.status()["state"] == "running" and not any(stage["restarts"] for stage in control.status()["stages"])
     control.good("stop", config)
+
+
+def test_too_few_open_files_are_said_before_anything_starts(control):
+    config = control.config(sources=[{"name": f"s{i}", "type": "sensors", "rate": 5} for i in range(8)], server={"enabled": False})
+    started = control.tools.shell(f"ulimit -Sn 48; exec streamctl start {config}", env=control.env)     # what is allowed beyond it is taken
+    assert started.status == 0, started.err
+    control.good("stop", config)
+    refused = control.tools.shell(f"ulimit -n 48; exec streamctl start {config}", env=control.env)
+    assert refused.status == 1 and "9 processes" in refused.err and "of the 48 that are allowed" in refused.err and "ulimit -n" in refused.err
+    assert control.command("status", config).status == 1
+
+
+def test_a_link_without_open_files_for_its_sockets_is_refused(tools):
+    done = tools.shell("ulimit -n 30; exec broadcast --from ipc://x stdout:")
+    assert done.status == 1 and "ipc://x: about 24 more open files are needed" in done.err and "ulimit -n" in done.err, done.err
