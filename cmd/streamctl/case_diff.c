@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "case_run.h"
+#include "data/json.h"
 
 #define MARGIN "    "
 #define CONTEXT 3             /* lines around a difference */
@@ -79,6 +80,11 @@ static void put_line(buf_t *out, char mark, text_t line) {
 }
 
 static void put_value(buf_t *out, const json_t *value) {
+    if (json_is_real(value)) { /* as it stands in the file and in what came out */
+        char digits[JSON_DOUBLE_MAX];
+        buf_put(out, digits, json_print_double(digits, json_real_value(value)));
+        return;
+    }
     char *text = value ? json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17)) : NULL;
     if (text)
         text_put_visible(out, text_of(text), VALUE_SHOWN);

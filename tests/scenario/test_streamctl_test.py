@@ -76,7 +76,7 @@ def test_a_case_that_fails_is_shown_as_a_diff_with_its_line(test):
 
 def test_lines_are_aligned(test):
     events = "".join(f'{{"v":{n}}}\n' for n in range(20))
-    wrong = events.replace('{"v":10}\n', "").replace('{"v":3}', '{"v":3.5}')
+    wrong = events.replace('{"v":10}\n', "").replace('{"v":3}', '{"v":1.6}')
     done = test("== all\n\n-- in\n" + events + "-- out\n" + wrong)
     assert done.out.decode() == """FAILED t.case:1: all
     --- expected: stream process (line 24)
@@ -84,9 +84,9 @@ def test_lines_are_aligned(test):
      {"v":0}
      {"v":1}
      {"v":2}
-    -{"v":3.5}
+    -{"v":1.6}
     +{"v":3}
-    ?  v: 3.5 expected, 3 found
+    ?  v: 1.6 expected, 3 found
      {"v":4}
      {"v":5}
      {"v":6}
