@@ -42,6 +42,8 @@ static int parse_assignment(set_t *set, parser_t *parser) {
         return parser_error(parser, sign, "set NAME = VALUE", "== compares, = assigns");
     if (sign->type == TOKEN_COLON)
         return parser_error(parser, sign, "set NAME = VALUE", "expected = and a value, found :");
+    if (sign->type >= TOKEN_PLUS && sign->type <= TOKEN_PERCENT && sign[1].type == TOKEN_ASSIGN)
+        return parser_error(parser, sign, "set NAME = NAME + VALUE", "= stands alone");
     if (parser_expect(parser, TOKEN_ASSIGN, "= and a value") < 0)
         return -1;
     node_t *value = parse_expression(parser);

@@ -10,6 +10,10 @@ static op_t *where_parse(program_t *program, parser_t *parser) {
     node_t *condition = parse_condition(parser);
     if (!condition)
         return NULL;
+    if (parser_token(parser)->type == TOKEN_COMMA) {
+        parser_expected(parser, "| or the end of the program", "conditions are joined with and");
+        return NULL;
+    }
     extern const op_class_t op_where;
     where_t *where = op_new(program, &op_where, sizeof *where);
     where->condition = condition;

@@ -123,6 +123,8 @@ static int wrong_part(parser_t *parser, const kind_t *kind) {
                             "%s windows have no late: an event in the past would change all results since", kind->name);
     if (parser_is_word(parser, "every") && kind == &kinds[SLIDING])
         return parser_error(parser, token, "window hopping 1m every 10s gives a result every 10 seconds", "a sliding window has no every: each event gives a result");
+    if (parser_is_word(parser, "group") || parser_is_word(parser, "GROUP"))
+        return parser_error(parser, token, kind->example, "keys stand behind by alone");
     char what[100], colon[160];
     snprintf(colon, sizeof colon, "a colon stands before the aggregates: %s", kind->example);
     snprintf(what, sizeof what, "%s, or : and the aggregates", kind->after);

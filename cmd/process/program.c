@@ -4,6 +4,7 @@
 
 #include <strings.h>
 
+#include "aggregate.h"
 #include "chain.h"
 
 #define NAMES_MAX 10000     /* fields that a program may name */
@@ -153,11 +154,14 @@ static const op_class_t *find_operator(parser_t *parser) {
         return NULL;
     }
     char hint[240], *wanted = mem_text_n(name.data, name.size);
+    double parameter;
     const char *foreign = foreign_operator(name), *none = no_operator(name), *near = text_nearest(wanted, names, count);
     if (none)
         snprintf(hint, sizeof hint, "%s", none);
     else if (token[1].type == TOKEN_ASSIGN)
         snprintf(hint, sizeof hint, "write set %s = VALUE", wanted);
+    else if (token[1].type == TOKEN_OPEN && aggregate_find(name, &parameter))
+        snprintf(hint, sizeof hint, "it is an aggregate of window: window tumbling 10s by KEY: %s(...)", wanted);
     else if (foreign)
         snprintf(hint, sizeof hint, "here it is %s", foreign);
     else if (near)
