@@ -134,9 +134,12 @@ static int wrap_url(const char *url, err_t *err) {
  * those that have options of their own are tried. */
 static int check_format(const source_setup_t *setup, err_t *err) {
     const format_t *const tried[] = {setup->format ? setup->format : format_find("csv"), setup->format ? NULL : format_find("lines")};
+    format_settings_t settings = *setup->format_settings;
+    if (!setup->format)
+        settings.time_field = NULL;    /* lines have none, and need not be what comes */
     for (size_t i = 0; i < sizeof tried / sizeof *tried && tried[i]; i++) {
         decoder_t *decoder;
-        if (tried[i]->decoder_open(&decoder, setup->format_settings, err))
+        if (tried[i]->decoder_open(&decoder, &settings, err))
             return -1;
         decoder_free(decoder);
     }

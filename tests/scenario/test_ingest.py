@@ -75,6 +75,14 @@ def test_complaints_show_no_secrets(tools, arguments):
     assert "hush" not in tool.err
 
 
+@pytest.mark.parametrize("source", ["rows.csv", "rows.ndjson", "-"])
+def test_what_only_another_format_could_not_do_is_no_error(tools, directory, source):
+    (directory / "rows.csv").write_text("t,a\n2026-01-01,1\n")
+    (directory / "rows.ndjson").write_text('{"t":"2026-01-01","a":1}\n')
+    tool = tools.run("ingest", source, "--time", "t", input=(directory / "rows.ndjson").read_bytes())
+    assert tool.status == 0 and [event["a"] for event in tool.events] == [1], tool.err
+
+
 def test_unreadable_files_are_failures(tools, directory):
     tool = tools.run("ingest", "missing.csv")
     assert tool.status == 1
