@@ -34,6 +34,7 @@ UNIT_TESTS = $(UNIT_SOURCES:tests/unit/%.c=$(BUILD)/tests/unit/%)
 # Headers of libraries that stand in directories of their own.
 CFLAGS_ingest = $(shell pkg-config --cflags $(PACKAGES_ingest) 2>/dev/null)
 CFLAGS_unit = $(CFLAGS_ingest)
+CFLAGS_fuzz = $(CFLAGS_ingest)
 
 # Where make itself was not told how many jobs, parts are built side by side.
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
@@ -175,6 +176,10 @@ $(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/cmd/ingest/%.o
 NATS_PARTS = $(BUILD)/cmd/ingest/nats_seen.o $(BUILD)/cmd/ingest/nats_key.o
 $(BUILD)/tests/fuzz/fuzz_nats: $(BUILD)/tests/fuzz/fuzz_nats.o $(NATS_PARTS) $(BUILD)/libstream.a
 	$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+
+BINLOG_PARTS = $(patsubst %,$(BUILD)/cmd/ingest/%.o,binlog_charset binlog_event binlog_place binlog_table binlog_value mysql_connection)
+$(BUILD)/tests/fuzz/fuzz_binlog: $(BUILD)/tests/fuzz/fuzz_binlog.o $(BINLOG_PARTS) $(BUILD)/libstream.a
+	$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS) $(shell pkg-config --libs libmariadb zlib)
 
 WEBSOCKET_PARTS = $(BUILD)/cmd/ingest/websocket_frame.o $(BUILD)/cmd/ingest/websocket_inflate.o $(BUILD)/cmd/ingest/websocket_handshake.o
 $(BUILD)/tests/fuzz/fuzz_websocket: $(BUILD)/tests/fuzz/fuzz_websocket.o $(WEBSOCKET_PARTS) $(BUILD)/libstream.a

@@ -19,6 +19,7 @@
 #include "data/pack.h"
 #include "net/backoff.h"
 #include "poll_seen.h"
+#include "run/metrics.h"
 
 #define BATCH_SIZE (128u * 1024)
 #define ROW_MAX (FRAME_MAX_DEFAULT - 64 * 1024)
@@ -30,7 +31,7 @@
 typedef struct row_head {
     uint32_t size, cursor_size;
     int64_t time;
-    bool bad;
+    enum { ROW_GOOD, ROW_BAD, ROW_MARK } kind;
 } row_head_t;
 
 struct rows_out {
@@ -45,6 +46,7 @@ typedef struct rows_source {
     source_setup_t setup;
     rows_setup_t rows;
     loop_watch_t *watch, *inotify_watch, *timer;
+    metric_t *lag;                     /* or NULL */
     int event, inotify;
     unsigned looks;                    /* still to come for the last change of the file */
     backoff_t backoff;
@@ -109,8 +111,8 @@ buf_t *rows_begin(rows_out_t *out) {
     return &out->batch;
 }
 
-static bool end_row(rows_out_t *out, value_t cursor, int64_t time, bool bad) {
-    row_head_t head = {.time = time, .bad = bad};
+static bool end_row(rows_out_t *out, value_t cursor, int64_t time, int kind) {
+    row_head_t head = {.time = time, .kind = kind};
     head.size = (uint32_t) (out->batch.size - out->row_at - sizeof head);
     pack_value(&out->batch, cursor);
     head.cursor_size = (uint32_t) (out->batch.size - out->row_at - sizeof head) - head.size;
@@ -120,14 +122,23 @@ static bool end_row(rows_out_t *out, value_t cursor, int64_t time, bool bad) {
 
 bool rows_end(rows_out_t *out, value_t cursor, int64_t time) {
     if (out->batch.size - out->row_at - sizeof(row_head_t) <= ROW_MAX)
-        return end_row(out, cursor, time, false);
+        return end_row(out, cursor, time, ROW_GOOD);
     return rows_bad(out, cursor, "the row is larger than an event may be (16 MiB)");
 }
 
 bool rows_bad(rows_out_t *out, value_t cursor, const char *reason) {
     out->batch.size = out->row_at + sizeof(row_head_t);
     buf_put_text(&out->batch, reason);
-    return end_row(out, cursor, ROWS_NO_TIME, true);
+    return end_row(out, cursor, ROWS_NO_TIME, ROW_BAD);
+}
+
+bool rows_mark(rows_out_t *out, value_t cursor) {
+    rows_begin(out);
+    return end_row(out, cursor, ROWS_NO_TIME, ROW_MARK);
+}
+
+bool rows_flush(rows_out_t *out) {
+    return !out->batch.size || hand_over(out);
 }
 
 void rows_hopeless(rows_out_t *out) {
@@ -316,6 +327,8 @@ static void commit(rows_source_t *self, const uint8_t *record, const row_head_t 
     int64_t time = head->time;
     if (time == ROWS_NO_TIME && field && (!pack_map_get(record, head->size, text_of(field), &value) || !value_to_time(value, &time)))
         time = ROWS_NO_TIME;
+    if (self->lag && head->time != ROWS_NO_TIME)
+        metric_set(self->lag, (double) (clock_now() - head->time) / NS_PER_S);
     buf_put(&source_begin(self->setup.host)->body, record, head->size);
     if (time >= 0 && time <= EVENT_TIME_MAX)
         source_commit_at(self->setup.host, time);
@@ -328,9 +341,13 @@ static void take_row(rows_source_t *self) {
     memcpy(&head, self->hand.data + self->at, sizeof head);
     const uint8_t *record = self->hand.data + self->at + sizeof head;
     self->at += sizeof head + head.size + head.cursor_size;
-    if (*self->rows.column && !count_row(self, record, &head))
+    if (self->rows.endless)
+        set(&self->cursor, record + head.size, head.cursor_size);
+    else if (*self->rows.column && !count_row(self, record, &head))
         return;
-    if (head.bad) {
+    if (head.kind == ROW_MARK) {
+        source_moved(self->setup.host);
+    } else if (head.kind == ROW_BAD) {
         char *reason = mem_text_n((const char *) record, head.size);
         source_bad(self->setup.host, text_of(""), self->rows.place, reason);
         mem_free(reason);
@@ -364,6 +381,10 @@ static bool next_batch(rows_source_t *self) {
         buf_clear(&self->hand);
     if (done)
         answer_ended(self, failed, hopeless, reason);
+    if (full && self->rows.endless) {
+        backoff_reset(&self->backoff);
+        source_healthy(self->setup.host);
+    }
     return full;
 }
 
@@ -550,6 +571,8 @@ source_t *rows_source_new(const source_setup_t *setup, const rows_setup_t *rows)
     self->setup = *setup;
     self->rows = *rows;
     self->cursor = rows->initial;
+    if (rows->endless)
+        self->lag = metrics_add(METRIC_GAUGE, "stream_source_lag_seconds", "", "Age of the last change when it was taken, since its commit");
     self->event = self->inotify = -1;
     self->backoff = (backoff_t){.minimum = rows->retry_min, .maximum = rows->retry_max, .state = (uint64_t) clock_now()};
     pthread_mutex_init(&self->mutex, NULL);

@@ -24,6 +24,10 @@ typedef struct rows_driver {
 buf_t *rows_begin(rows_out_t *out);
 bool rows_end(rows_out_t *out, value_t cursor, int64_t time);   /* time: ROWS_NO_TIME, or of the event, ns */
 bool rows_bad(rows_out_t *out, value_t cursor, const char *reason);   /* after begin, instead of end: the row cannot be used */
+/* Where reading is endless, the cursor of each row is the place behind it. A mark is such a place without a row; flush hands over what there is, when no
+ * more is at hand. False: the stage is about to leave. */
+bool rows_mark(rows_out_t *out, value_t cursor);
+bool rows_flush(rows_out_t *out);
 void rows_hopeless(rows_out_t *out);                  /* the failure that follows will not go away by waiting */
 #define ROWS_NO_TIME INT64_MIN
 
@@ -35,6 +39,7 @@ typedef struct rows_setup {
     buf_t initial;                 /* packed value of the cursor before the first row; given away */
     int64_t interval, retry_min, retry_max;
     bool once;                     /* end after one answer */
+    bool endless;                  /* `read` goes on until it fails */
     bool ends;                     /* end when `open` has worked (it was asked to remove what it had made) */
     const char *watch;             /* a file whose changes (and those of its -wal) are worth a look; or NULL */
 } rows_setup_t;
