@@ -4,6 +4,7 @@
 #include <pthread.h>
 
 #include "nats_reader.h"
+#include "nats_silent.h"
 #include "net/backoff.h"
 
 /* What nats_reader.c and nats_session.c share. */
@@ -40,6 +41,8 @@ struct nats_reader {
     pthread_mutex_t mutex;
     pthread_cond_t condition;      /* for the thread */
     bool stop, go, hold, want_floor;
+    bool connecting;               /* the thread is within the library's call that connects */
+    bool cut;                      /* which was ended, as the server had fallen silent */
     nats_place_t place;
     nats_queue_t in;
     uint64_t ordinal;              /* of the last message that came */
@@ -54,7 +57,8 @@ struct nats_reader {
     char reason[512];
     uint64_t dropped, acknowledged;
 
-    loop_watch_t *late;            /* the loop's: it may be stuck */
+    loop_watch_t *looks;           /* the loop's: for silent servers */
+    nats_silent_t silent;
     /* the loop's; bytes under the mutex */
     nats_queue_t hand;
     uint64_t hand_ordinal;

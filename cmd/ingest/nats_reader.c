@@ -15,6 +15,8 @@
 #include "base/memory.h"
 #include "nats_private.h"
 
+#define LOOKS 8
+
 /* The queue. */
 
 static void push_message(nats_queue_t *queue, natsMsg *message, size_t size) {
@@ -148,6 +150,7 @@ static void *run(void *argument) {
             break;
         self->lost = false;
         self->is_trying = true;
+        self->cut = false;
         tell(self);
         nats_place_t place = self->place;
         pthread_mutex_unlock(&self->mutex);
@@ -169,10 +172,20 @@ static void *run(void *argument) {
 
 /* The loop's side. */
 
-static void on_late(void *argument) {
+/* With several looks within the timeout, a server has the time from the first on. */
+static void look_for_silence(void *argument) {
     nats_reader_t *self = argument;
-    self->late = NULL;
-    self->setup.late(self->setup.argument);
+    const nats_reader_setup_t *setup = &self->setup;
+    pthread_mutex_lock(&self->mutex);
+    if (self->connecting && nats_silent_cut(&self->silent, setup->servers, setup->server_count, setup->timeout))
+        self->cut = true;
+    pthread_mutex_unlock(&self->mutex);
+}
+
+static void watch_silence(nats_reader_t *self, bool trying) {
+    loop_remove(self->looks);
+    self->silent = (nats_silent_t){0};
+    self->looks = trying ? loop_timer(self->setup.loop, self->setup.timeout / LOOKS, self->setup.timeout / LOOKS, look_for_silence, self) : NULL;
 }
 
 static void on_told(void *argument, uint32_t events) {
@@ -190,10 +203,8 @@ static void on_told(void *argument, uint32_t events) {
     self->told = self->is_trying = self->is_up = self->is_down = false;
     self->dropped = self->acknowledged = 0;
     pthread_mutex_unlock(&self->mutex);
-    if (trying || up || down) {
-        loop_remove(self->late);
-        self->late = up || down ? NULL : loop_timer(setup->loop, 4 * setup->timeout, 0, on_late, self);
-    }
+    if (trying || up || down)
+        watch_silence(self, !up && !down);
     if (up)
         setup->up(setup->argument, &found);
     if (dropped)
@@ -312,7 +323,7 @@ static bool end_thread(nats_reader_t *self) {
 
 bool nats_reader_free(nats_reader_t *self) {
     loop_remove(self->watch);
-    loop_remove(self->late);
+    loop_remove(self->looks);
     if (self->started && !end_thread(self))
         return false;
     if (self->event >= 0)

@@ -33,7 +33,6 @@ typedef struct nats_reader_setup {
     void (*ready)(void *argument);                    /* nats_reader_next may have something */
     void (*up)(void *argument, const nats_stream_t *stream);        /* a session has begun; with JetStream: of what it consists */
     void (*down)(void *argument, const char *reason);
-    void (*late)(void *argument);  /* connecting takes much longer than the timeout allows, and libnats does not come back from it */
     void (*dropped)(void *argument, uint64_t messages);             /* without JetStream: there was no room for so many */
     void (*floor)(void *argument, uint64_t sequence);               /* all up to there is acknowledged on the server */
     void *argument;

@@ -181,6 +181,19 @@ static int set_tls(natsOptions *options, const nats_reader_setup_t *setup, err_t
     return status == NATS_OK ? 0 : nats_failure(err, status, "prepare TLS");
 }
 
+static natsStatus connect_watched(nats_reader_t *reader, natsConnection **connection, natsOptions *options) {
+    pthread_mutex_lock(&reader->mutex);
+    reader->connecting = true;
+    pthread_mutex_unlock(&reader->mutex);
+    natsStatus status = natsConnection_Connect(connection, options);
+    pthread_mutex_lock(&reader->mutex);
+    reader->connecting = false;
+    if (status != NATS_OK && reader->cut)
+        status = NATS_TIMEOUT;
+    pthread_mutex_unlock(&reader->mutex);
+    return status;
+}
+
 static int connect_to(session_t *self, err_t *err) {
     const nats_reader_setup_t *setup = &self->reader->setup;
     natsStatus status = natsOptions_Create(&self->options);
@@ -207,7 +220,7 @@ static int connect_to(session_t *self, err_t *err) {
         return nats_failure(err, status, "prepare a connection");
     if (set_tls(options, setup, err) || set_login(options, setup, err))
         return -1;
-    status = natsConnection_Connect(&self->connection, options);
+    status = connect_watched(self->reader, &self->connection, options);
     if (status != NATS_OK) {
         self->connection = NULL;
         return nats_failure(err, status, "connect");

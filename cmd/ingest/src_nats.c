@@ -230,11 +230,6 @@ static void on_down(void *argument, const char *reason) {
     go(self);
 }
 
-static void on_late(void *argument) {
-    nats_source_t *self = argument;
-    source_unhealthy(self->setup.host, "%s: connect: the server does not answer in the time that --connect-timeout allows; waiting for it", self->place);
-}
-
 static void on_dropped(void *argument, uint64_t messages) {
     nats_source_t *self = argument;
     static log_limit_t limit;
@@ -479,7 +474,6 @@ static void make_reader(nats_source_t *self) {
         .ready = take,
         .up = on_up,
         .down = on_down,
-        .late = on_late,
         .dropped = on_dropped,
         .floor = on_floor,
         .argument = self,
