@@ -45,6 +45,10 @@ class Runs:
                          lambda: f"{count} events; {self.receiver.out.count(10)} have come; {tool.err[-1500:]}", seconds)
         return self.events
 
+    def wait_text(self, text, tool, what, seconds=90):
+        """Until what has come holds the bytes: for long outputs, which wait_until would read as JSON again and again."""
+        support.wait_for(lambda: text in self.receiver.out, lambda: f"{what}; {self.receiver.out.count(10)} have come; {tool.err[-1500:]}", seconds)
+
     def wait_until(self, condition, tool, what="the events", seconds=40):
         support.wait_for(lambda: condition(self.events), lambda: f"{what}; {len(self.events)} have come; {tool.err[-1500:]}", seconds)
 
