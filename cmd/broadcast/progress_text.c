@@ -60,7 +60,7 @@ static void put_origin(buf_t *out, const progress_text_t *text, const origin_t *
     pack_text(out, origin->key);
     pack_text(out, origin->name);
     put_reached(out, origin->done);
-    pack_bool(out, origin->ended);
+    pack_bool(out, origin->ended || stage_input_replaced(text->stage, origin->input, origin->name));
     put_reached(out, origin->published);
     pack_array(out, (uint32_t) text->sink_count);
     for (size_t i = 0; i < text->sink_count; i++) {

@@ -198,6 +198,20 @@ void link_sender_finished(link_sender_t *sender) {
         done(sender->done_argument);
 }
 
+void link_sender_part(link_sender_t *sender) {
+    if (sender->class->part)
+        sender->class->part(sender);
+}
+
+bool link_sender_taken(link_sender_t *sender, uint64_t epoch, uint64_t number) {
+    const spool_t *spool = sender->setup.spool;
+    if (number != spool_number(spool) || spool_common(spool, epoch) < number)
+        return false;
+    if (sender->class->taken)
+        sender->class->taken(sender);
+    return true;
+}
+
 const link_stats_t *link_sender_stats(const link_sender_t *sender) {
     return &sender->stats;
 }
@@ -310,6 +324,10 @@ void link_receiver_parted(link_receiver_t *receiver) {
 
 bool link_receiver_ended(const link_receiver_t *receiver) {
     return receiver->class->ended(receiver);
+}
+
+bool link_receiver_replaced(const link_receiver_t *receiver, const char *origin) {
+    return receiver->class->replaced && receiver->class->replaced(receiver, origin);
 }
 
 bool link_receiver_over(const link_receiver_t *receiver) {

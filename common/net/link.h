@@ -74,6 +74,11 @@ bool link_sender_quiet(const link_sender_t *sender);
 /* Sends the end of stream `topic`, waits until all is acknowledged, then calls done once. With a spool nothing is sent: the end was written there;
  * done when all that is in the spool is durable. */
 void link_sender_finish(link_sender_t *sender, const char *topic, void (*done)(void *argument), void *argument);
+/* After done: the owner will not ask for these acknowledgements again, so the receiver may leave. Without a spool it is told before done. */
+void link_sender_part(link_sender_t *sender);
+/* With a spool, before the loop runs: an earlier run was told that all up to this frame of this epoch, its last, is durable at the receiver, which may
+ * have left since. False: the spool ends elsewhere now. */
+bool link_sender_taken(link_sender_t *sender, uint64_t epoch, uint64_t number);
 const link_stats_t *link_sender_stats(const link_sender_t *sender);
 const char *link_sender_endpoint(const link_sender_t *sender);
 void link_sender_free(link_sender_t *sender);         /* what is not acknowledged is given up; NULL is legal */
@@ -112,7 +117,9 @@ void link_receiver_pause(link_receiver_t *receiver);  /* takes no more frames; t
 void link_receiver_resume(link_receiver_t *receiver);
 /* True when every origin seen has sent its end, and there was at least one (text: end of input). */
 bool link_receiver_ended(const link_receiver_t *receiver);
-/* And each was heard of since this receiver was opened. */
+/* This origin went without its end, and another has taken its place: its end will never come. */
+bool link_receiver_replaced(const link_receiver_t *receiver, const char *origin);
+/* As link_receiver_ended, and each was heard of since this receiver was opened. */
 bool link_receiver_over(const link_receiver_t *receiver);
 /* Before leaving: repeats its acknowledgements until every sender that has ended knows that all of it is durable, and has left
  * (or its connection has been gone for some seconds); then calls parted once. No more frames are taken. */

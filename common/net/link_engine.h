@@ -35,6 +35,8 @@ typedef struct link_sender_class {
     void (*written)(link_sender_t *sender, frame_t *frame, uint64_t number);
     void (*news)(link_sender_t *sender);               /* sender->stable has advanced; NULL: nobody asks */
     bool (*quiet)(const link_sender_t *sender);        /* NULL: when all is durable */
+    void (*part)(link_sender_t *sender);               /* NULL: nobody waits for it */
+    void (*taken)(link_sender_t *sender);              /* all that is in the spool; NULL: it sends anew */
 } link_sender_class_t;
 
 /* First member of every sender. */
@@ -59,6 +61,7 @@ typedef struct link_receiver_class {
     void (*restore)(link_receiver_t *receiver, const char *origin, uint64_t epoch, uint64_t sequence, bool ended);   /* NULL: not kept */
     void (*want)(link_receiver_t *receiver);           /* NULL: take() is not asked */
     bool (*over)(const link_receiver_t *receiver);     /* NULL: as ended */
+    bool (*replaced)(const link_receiver_t *receiver, const char *origin);   /* NULL: never */
 } link_receiver_class_t;
 
 struct link_receiver {

@@ -345,6 +345,12 @@ static void take_durable(link_lane_t *lane, uint64_t durable) {
         lane->progress(lane->argument);
 }
 
+void link_lane_taken(link_lane_t *lane) {
+    uint64_t number = spool_number(spool_of(lane));
+    lane->durable = lane->sent = number;
+    link_feed_seek(&lane->feed, number + 1);
+}
+
 /* The spool has it: what has arrived need not be kept here. It may be more than this process has ever sent. */
 static void received_log(link_lane_t *lane, uint64_t received) {
     while (lane->queue.count && link_queue_at(&lane->queue, 0)->sequence <= received)
@@ -387,21 +393,6 @@ static void take_idle(link_lane_t *lane, const link_ack_t *ack) {
     rewind_to(lane, ack->received + 1);
 }
 
-/* Up to which number this epoch of ours has the frames that the present one has; 0: not one of ours. */
-static uint64_t common_number(const link_lane_t *lane, uint64_t epoch) {
-    const spool_identity_t *identity = spool_identity(spool_of(lane));
-    uint64_t number = spool_number(spool_of(lane));
-    for (unsigned i = 0; epoch != identity->epoch; i++) {
-        if (i == identity->past_count)
-            return 0;
-        if (identity->past[i].number < number)
-            number = identity->past[i].number;
-        if (identity->past[i].epoch == epoch)
-            break;
-    }
-    return number;
-}
-
 /* With a spool an acknowledgement may speak of frames that an earlier process has sent, and in its epoch. What is beyond those that we
  * have is for the receiver to find out. */
 static bool acceptable(link_lane_t *lane, const link_ack_t *ack) {
@@ -410,7 +401,7 @@ static bool acceptable(link_lane_t *lane, const link_ack_t *ack) {
     bool present = ack->epoch == lane->sender->setup.epoch;
     if (!spool_of(lane))
         return present && ack->received <= lane->sent;
-    if (ack->received <= common_number(lane, ack->epoch))
+    if (ack->received <= spool_common(spool_of(lane), ack->epoch))
         return true;
     if (present && !lane->warned) {
         lane->warned = true;
@@ -513,8 +504,8 @@ out:
     return result;
 }
 
-void link_lane_bye(link_lane_t *lane) {
-    if (!lane->data || lane->plain || !lane->sent || lane->queue.count || (spool_of(lane) && lane->durable < spool_number(spool_of(lane))))
+static void say_bye(link_lane_t *lane) {
+    if (!lane->parted || !lane->data || lane->plain || !lane->sent || lane->queue.count || (spool_of(lane) && lane->durable < spool_number(spool_of(lane))))
         return;
     frame_t *notice = frame_new_end("bye");
     frame_number_t number = {.origin = lane->sender->setup.origin, .epoch = lane->sender->setup.epoch, .receiver = lane->receiver, .bye = 1};
@@ -525,8 +516,13 @@ void link_lane_bye(link_lane_t *lane) {
     frame_unref(notice);
 }
 
+void link_lane_part(link_lane_t *lane) {
+    lane->parted = true;
+    say_bye(lane);
+}
+
 void link_lane_close(link_lane_t *lane) {
-    link_lane_bye(lane);                  /* once more: the first one is lost when the connection was */
+    say_bye(lane);                        /* once more: the first one is lost when the connection was */
     zlink_monitor_fini(&lane->monitor);
     loop_remove(lane->data_watch);
     loop_remove(lane->ack_watch);

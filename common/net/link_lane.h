@@ -43,6 +43,7 @@ typedef struct link_lane {
     uint64_t window;                      /* bytes under way */
     uint64_t durable;
     uint64_t told;                        /* the stable number that was last sent */
+    bool parted;                          /* what is acknowledged will not be asked for again */
     bool warned;                          /* of a receiver that has what we never had */
     bool told_hurry, news;                /* news: they are sent without waiting for a frame */
     link_part_fn *part;                   /* NULL: frames go whole */
@@ -61,8 +62,10 @@ bool link_lane_behind(const link_lane_t *lane, bool behind);
 bool link_lane_quiet(const link_lane_t *lane);
 /* Drops the oldest frame that was not sent yet and returns its events; -1 when all were. */
 int64_t link_lane_drop_oldest(link_lane_t *lane);
-/* Tells the receiver that its acknowledgement of the end has come, so that it need not repeat it any more. */
-void link_lane_bye(link_lane_t *lane);
+/* Tells the receiver that its acknowledgement of the end has come for good, so that it need not repeat it any more. */
+void link_lane_part(link_lane_t *lane);
+/* With a spool, at the beginning: all that is in it is durable at the receiver. */
+void link_lane_taken(link_lane_t *lane);
 void link_lane_close(link_lane_t *lane);
 
 #endif

@@ -199,15 +199,20 @@ static bool pull_ended(const link_receiver_t *receiver) {
     return map_count(pull->streams) > 0;
 }
 
+/* Where we connect there is one sender at a time: once one was heard, those before it are not heard of again. */
 static bool pull_over(const link_receiver_t *receiver) {
     const pull_link_t *pull = (const pull_link_t *) receiver;
-    size_t position = 0;
+    size_t position = 0, silent = 0;
     text_t key;
     void *value;
     while (map_next(pull->streams, &position, &key, &value))
-        if (((const pull_stream_t *) value)->silent)
-            return false;
-    return pull_ended(receiver);
+        silent += ((const pull_stream_t *) value)->silent;
+    return silent <= (pull->connects ? map_count(pull->streams) - 1 : 0) && pull_ended(receiver);
+}
+
+static bool pull_replaced(const link_receiver_t *receiver, const char *origin) {
+    const pull_stream_t *stream = map_get(((const pull_link_t *) receiver)->streams, text_of(origin));
+    return stream && stream->replaced;
 }
 
 static void pull_restore(link_receiver_t *receiver, const char *origin, uint64_t epoch, uint64_t sequence, bool ended) {
@@ -244,7 +249,10 @@ static void pull_free(link_receiver_t *receiver) {
     mem_free(pull);
 }
 
-static const link_receiver_class_t pull_class = {pull_durable, pull_pause, pull_ended, pull_part, pull_free, pull_restore, pull_want, pull_over};
+static const link_receiver_class_t pull_class = {
+    .durable = pull_durable, .pause = pull_pause, .ended = pull_ended, .part = pull_part, .free = pull_free, .restore = pull_restore,
+    .want = pull_want, .over = pull_over, .replaced = pull_replaced,
+};
 
 static int take_locks(pull_link_t *pull, const zlink_address_t *address, err_t *err) {
     if (!address->path)

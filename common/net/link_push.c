@@ -89,6 +89,12 @@ static bool greeted(push_link_t *push) {
     return all || push->greet_tries >= GREET_TRIES;
 }
 
+static void push_part(link_sender_t *sender) {
+    push_link_t *push = (push_link_t *) sender;
+    for (size_t i = 0; i < push->count; i++)
+        link_lane_part(&push->lanes[i]);
+}
+
 static void announce(void *argument);
 
 static void greet_again(void *argument) {
@@ -119,8 +125,8 @@ static void announce(void *argument) {
         if (!push->greet_timer)
             push->greet_timer = loop_timer(push->base.loop, GREET_NS, 0, greet_again, push);
     } else if (push->finishing && all) {
-        for (size_t i = 0; i < push->count; i++)
-            link_lane_bye(&push->lanes[i]);
+        if (!spool_of(push))
+            push_part(&push->base);
         link_sender_finished(&push->base);
     }
 }
@@ -293,6 +299,12 @@ static uint64_t push_durable(const link_sender_t *sender) {
     return durable_ticket((const push_link_t *) sender);
 }
 
+static void push_taken(link_sender_t *sender) {
+    push_link_t *push = (push_link_t *) sender;
+    for (size_t i = 0; i < push->count; i++)
+        link_lane_taken(&push->lanes[i]);
+}
+
 /* The end goes to every partition, whatever the policy. */
 static void push_finish(link_sender_t *sender, frame_t *end, uint64_t ticket) {
     push_link_t *push = (push_link_t *) sender;
@@ -324,7 +336,7 @@ static void push_free(link_sender_t *sender) {
 
 static const link_sender_class_t push_class = {
     .room = push_room, .send = push_send, .durable = push_durable, .finish = push_finish, .free = push_free,
-    .written = push_written, .news = push_news, .quiet = push_quiet,
+    .written = push_written, .news = push_news, .quiet = push_quiet, .part = push_part, .taken = push_taken,
 };
 
 int link_push_open(link_sender_t **sender, loop_t *loop, const link_endpoint_t *endpoint, const link_sender_setup_t *setup, err_t *err) {

@@ -319,6 +319,7 @@ int link_stdout_open(link_sender_t **sender, loop_t *loop, const link_endpoint_t
     }
     link->window = setup->window < TEXT_WINDOW ? setup->window : TEXT_WINDOW;
     link->base.stats.window = link->window;
+    link->base.stats.peers = 1;
     if (open_descriptor(link, err) != 0) {
         stdout_free(&link->base);
         return -1;

@@ -322,6 +322,20 @@ const spool_identity_t *spool_identity(const spool_t *spool) {
     return &spool->meta.identity;
 }
 
+uint64_t spool_common(const spool_t *spool, uint64_t epoch) {
+    const spool_identity_t *identity = spool_identity(spool);
+    uint64_t number = spool_number(spool);
+    for (unsigned i = 0; epoch != identity->epoch; i++) {
+        if (i == identity->past_count)
+            return 0;
+        if (identity->past[i].number < number)
+            number = identity->past[i].number;
+        if (identity->past[i].epoch == epoch)
+            break;
+    }
+    return number;
+}
+
 bool spool_room(const spool_t *spool) {
     return !spool->trouble && !(spool->full && spool->setup.full == SPOOL_BLOCK);
 }

@@ -55,6 +55,8 @@ typedef struct spool_identity {
  * epoch is begun that continues the last. Fast however much is in it: earlier segments are looked at when they are read. */
 int spool_open(spool_t **spool, const spool_setup_t *setup, err_t *err);
 const spool_identity_t *spool_identity(const spool_t *spool);
+/* Up to which number that epoch of ours has the frames that the present one has; 0: not one of ours. */
+uint64_t spool_common(const spool_t *spool, uint64_t epoch);
 
 /* Writing. Records between begin and commit are one group; spool_add returns the record's index (from 1; grows with each record), its
  * frame's number goes to *number (0: no frame). With SPOOL_DROP_NEWEST and no room a group with a frame is dropped whole, its notes too: spool_add

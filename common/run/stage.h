@@ -186,6 +186,8 @@ int stage_recall(stage_t *stage, unsigned channel, uint64_t number, buf_t *out, 
 /* For a tool with keeps_state, in start: this input's frames of `origin` up to (epoch, sequence) were dealt with. `key`: stage_input_key as stored. */
 const char *stage_input_key(const stage_t *stage, unsigned input);   /* tells inputs apart over restarts */
 void stage_restore_input(stage_t *stage, const char *key, const char *origin, uint64_t epoch, uint64_t sequence, bool ended);
+/* That origin went without its end, and another sender has taken its place: it is stored as ended, as nobody waits for it any more. */
+bool stage_input_replaced(const stage_t *stage, unsigned input, const char *origin);
 void stage_check_end(stage_t *stage);                 /* and when all inputs were given so: if they have all ended, so does the stage */
 bool stage_input_is_side(const stage_t *stage, unsigned input);
 

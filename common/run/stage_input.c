@@ -222,14 +222,21 @@ static const char *input_link(const stage_t *stage, unsigned input) {
 }
 
 /* An ipc path may move with the directory that a run's sockets are in; its last part stays. */
-const char *stage_input_key(const stage_t *stage, unsigned input) {
-    const char *link = input_link(stage, input);
+const char *stage_link_key(const char *link) {
     const char *slash = strrchr(link, '/');
     return strstr(link, "ipc://") && slash ? slash + 1 : link;
 }
 
+const char *stage_input_key(const stage_t *stage, unsigned input) {
+    return stage_link_key(input_link(stage, input));
+}
+
 bool stage_input_is_side(const stage_t *stage, unsigned input) {
     return input >= stage->private->main_count;
+}
+
+bool stage_input_replaced(const stage_t *stage, unsigned input, const char *origin) {
+    return input < stage->private->input_count && link_receiver_replaced(stage->private->inputs[input], origin);
 }
 
 void stage_restore_input(stage_t *stage, const char *key, const char *origin, uint64_t epoch, uint64_t sequence, bool ended) {

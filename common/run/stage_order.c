@@ -101,13 +101,14 @@ static void add_entry(struct stage_store *state, const stage_entry_t *entry, boo
 
 static uint64_t made(const stage_t *stage) {
     const struct stage_store *state = stage->private->state;
-    return state->replaying ? state->replayed : spool_number(state->spool);
+    return state->comparing ? state->replayed : spool_number(state->spool);
 }
 
 /* Before the tool sees an input. One that is replayed was written down: what it makes is stable once it is, and what it was made of. */
 static void begin_step(stage_t *stage, const stage_entry_t *entry, bool ended) {
     struct stage_store *state = stage->private->state;
     state->step_serial++;
+    state->stepping = true;
     if (!state->replaying) {
         add_entry(state, entry, ended);
         state_push_step(stage, (stage_step_t){.origin = entry->origin, .taken = entry->number});
@@ -118,11 +119,18 @@ static void begin_step(stage_t *stage, const stage_entry_t *entry, bool ended) {
     }
 }
 
+/* All that the step made is stable with its last record: a power cut could take those behind the first. */
 static void end_step(stage_t *stage) {
     struct stage_store *state = stage->private->state;
-    if (state->step_count)
-        state->steps[(state->step_first + state->step_count - 1) % state->step_room].number = made(stage);
-    state_commit(stage);
+    stage_step_t *step = &state->steps[(state->step_first + state->step_count - 1) % state->step_room];
+    step->number = made(stage);
+    if (step->index && !state->comparing)
+        step->index = spool_index(state->spool);
+    state->stepping = false;
+    if (state->open)
+        state_commit(stage);
+    else
+        state_settle(stage);
     if (state->order.size >= ORDER_BYTES)
         state_note(stage);
 }
@@ -199,8 +207,10 @@ static bool same_output(const frame_t *a, const frame_t *b) {
 
 bool order_compare(stage_t *stage, frame_t *frame) {
     struct stage_store *state = stage->private->state;
-    if (state->replayed >= spool_number(state->spool))
-        return false; /* the crash came between two groups of one step: the rest is made now */
+    if (state->replayed >= spool_number(state->spool)) {
+        state->comparing = false; /* the crash came between two groups of one step: the rest is made now */
+        return false;
+    }
     spool_record_t record;
     err_t err;
     do {
@@ -253,10 +263,10 @@ static void forget_entries(struct stage_store *state) {
     state->entry_count = state->entry_next = state->entry_room = 0;
 }
 
-/* All that was taken has been taken again: what is held is next. */
+/* All that was taken has been taken again: what is held is next, unless the end was among it. */
 static void end_replay(stage_t *stage) {
     struct stage_store *state = stage->private->state;
-    if (state->replayed < spool_number(state->spool)) {
+    if (state->comparing && state->replayed < spool_number(state->spool)) {
         stage_fail(stage, "after the restart the program gave less output for the same input (%llu frames of %llu): it was changed, or this is a bug. "
                    "--reset starts anew", (unsigned long long) state->replayed, (unsigned long long) spool_number(state->spool));
         return;
@@ -277,7 +287,7 @@ static void end_replay(stage_t *stage) {
         return;
     }
     for (unsigned i = 0; i < state->origin_count; i++)
-        while (state->origins[i]->held_count && !stage->private->failed) {
+        while (state->origins[i]->held_count && !stage->private->failed && !stage->finishing) {
             frame_t *frame = unhold(state, state->origins[i]);
             step_frame(stage, state->origins[i], frame);
             frame_unref(frame);

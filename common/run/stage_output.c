@@ -253,15 +253,28 @@ int stage_outputs_open(stage_t *stage, err_t *err) {
     for (size_t i = 0; i < to->count; i++) {
         if (link_sender_open(&private->outputs[i].link, stage->loop, to->items[i], &setup, err))
             return err_wrap(err, "--to %s", to->items[i]);
-        private->output_count++;
+        private->outputs[private->output_count++].stage = stage;
         if (setup.spool)
             link_sender_stable(private->outputs[i].link, private->state->stable);
     }
+    taken_read(stage);
     return 0;
 }
 
+/* The receiver may go when we know for good that it can. */
 static void on_end(void *argument) {
-    stage_t *stage = argument;
+    static log_limit_t limit;
+    stage_output_t *output = argument;
+    stage_t *stage = output->stage;
+    err_t err;
+    output->ended = true;
+    if (taken_write(stage, &err)) {
+        if (log_limited(&limit))
+            log_error("%s; it is tried again until it works", err.text);
+        loop_timer(stage->loop, NS_PER_S, 0, on_end, output);
+        return;
+    }
+    link_sender_part(output->link);
     if (++stage->private->outputs_ended == stage->private->output_count)
         stage_all_ended(stage);
 }
@@ -276,7 +289,8 @@ void stage_outputs_end(stage_t *stage) {
         return;
     }
     for (unsigned i = 0; i < private->output_count; i++)
-        link_sender_finish(private->outputs[i].link, stage->name, on_end, stage);
+        link_sender_finish(private->outputs[i].link, stage->name, on_end, &private->outputs[i]);
+    taken_watch(stage);
 }
 
 void stage_outputs_free(stage_t *stage) {

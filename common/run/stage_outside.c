@@ -163,6 +163,8 @@ int stage_outside(stage_t *stage, unsigned channel, text_t bytes, bool keep_it, 
     stage_told_t told = {.channel = channel, .bytes = bytes};
     if (stage->private->failed || stage->private->again || (state && (state->leaving || state->replaying)))
         return err_set(err, "the stage is leaving");
+    if (stage->private->finished_called) /* nothing can come of it any more */
+        return 0;
     if (!has_order(stage)) {
         stage->tool->outside(stage, channel, 0, bytes);
         stage_flush(stage);

@@ -8,6 +8,7 @@
 /* What the skeleton's own files share. */
 
 typedef struct stage_output {
+    stage_t *stage;
     link_sender_t *link;
     bool ended;                        /* its end of stream is acknowledged */
 } stage_output_t;
@@ -72,6 +73,7 @@ typedef struct stage_private {
     bool again;                        /* the stage is to start over */
 
     /* end */
+    bool alone;                        /* it was said that nobody comes for the end */
     bool ready, finish_called, finished_called, failed;
     int signals;
     bool leave_again;                  /* this run follows one that was asked to leave and had to start over first */
@@ -96,6 +98,7 @@ void stage_output_changed(stage_t *stage);            /* in stage_input.c: room 
 void stage_all_ended(stage_t *stage);                 /* in stage.c: every output has ended */
 
 /* stage_input.c */
+const char *stage_link_key(const char *link);          /* tells links apart over restarts */
 int stage_inputs_open(stage_t *stage, err_t *err);
 void stage_inputs_update(stage_t *stage);             /* pauses or resumes the links as the reasons say */
 void stage_inputs_part(stage_t *stage);               /* waits until the senders know; then calls stage_all_parted */

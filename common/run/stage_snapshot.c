@@ -78,7 +78,7 @@ static void put_head(stage_t *stage, buf_t *out) {
         pack_text(out, origin->name);
         pack_uint(out, origin->epoch);
         pack_uint(out, origin->number);
-        pack_bool(out, origin->ended);
+        pack_bool(out, origin->ended || stage_input_replaced(stage, origin->input, origin->name));
     }
 }
 
@@ -115,6 +115,14 @@ static void later(stage_t *stage, int64_t delay) {
     state->snapshot_timer = loop_timer(stage->loop, delay > rest ? delay : rest, 0, on_timer, stage);
 }
 
+static void failed(stage_t *stage, const char *reason) {
+    struct stage_store *state = stage->private->state;
+    log_error("a snapshot could not be written to %s: %s; the log grows until one succeeds", state->directory, reason);
+    metrics_health(false, "snapshots cannot be written");
+    state->trouble = state->snapshot_failed = true;
+    later(stage, NS_PER_S);
+}
+
 static void mark_inputs(struct stage_store *state) {
     state->marks = mem_resize(state->marks, (state->origin_count + 1) * sizeof *state->marks);
     state->mark_count = state->origin_count;
@@ -125,7 +133,7 @@ static void mark_inputs(struct stage_store *state) {
 static void begin(stage_t *stage) {
     struct stage_store *state = stage->private->state;
     bool hurry = state->snapshot_wanted;
-    state->snapshot_wanted = false;
+    state->snapshot_wanted = state->snapshot_failed = false;
     state_note(stage); /* what was taken and has led to no output yet */
     state->snapshot_serial = state->step_serial;
     state->unlogged = state->outside_bytes = 0;
@@ -140,9 +148,8 @@ static void begin(stage_t *stage) {
         stage_dead_sync(stage);
     char *path = stage_state_path(stage, "snapshot.new");
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd < 0)
-        log_error("snapshot %s: %s; the log grows until one succeeds", path, strerror(errno));
     state->child = fd < 0 ? -1 : fork();
+    int error = errno;
     if (state->child == 0)
         child_main(stage, fd);
     if (fd >= 0)
@@ -151,9 +158,9 @@ static void begin(stage_t *stage) {
         state->child_fd = (int) syscall(SYS_pidfd_open, state->child, 0);
         state->child_watch = loop_fd(stage->loop, state->child_fd, EPOLLIN, on_child, stage);
     } else {
-        if (fd >= 0)
-            log_error("snapshot: fork: %s; the log grows until one succeeds", strerror(errno));
-        later(stage, NS_PER_S);
+        char reason[160];
+        snprintf(reason, sizeof reason, "%s: %s", fd < 0 ? "snapshot.new" : "fork", strerror(error));
+        failed(stage, reason);
     }
     mem_free(path);
 }
@@ -168,7 +175,7 @@ static void on_timer(void *argument) {
     state->snapshot_timer = NULL;
     if (under_way(state))
         return; /* its end sets the timer */
-    if (state->step_serial != state->snapshot_serial || state->final || !state->snapshots)
+    if (state->step_serial != state->snapshot_serial || state->final || state->snapshot_failed || !state->snapshots)
         begin(stage);
     else {
         state->snapshot_wanted = false;
@@ -190,11 +197,7 @@ static void on_child(void *argument, uint32_t events) {
     state->snapshot_soon = clock_monotonic() + took;
     state->snapshot_next = clock_monotonic() + (REST * took > REST_LEAST ? REST * took : REST_LEAST);
     if (!WIFEXITED(status) || WEXITSTATUS(status)) {
-        log_error("a snapshot could not be written to %s (%s); the log grows until one succeeds", state->directory,
-                  WIFEXITED(status) && WEXITSTATUS(status) == 2 ? "the disk is full" : "write error");
-        metrics_health(false, "snapshots cannot be written");
-        state->trouble = true;
-        later(stage, NS_PER_S);
+        failed(stage, WIFEXITED(status) && WEXITSTATUS(status) == 2 ? "the disk is full" : "write error");
         return;
     }
     if (state->trouble) {
@@ -234,8 +237,11 @@ static int put_in_place(stage_t *stage) {
     if (state->m_snapshot_bytes && stat(from, &status) == 0)
         metric_set(state->m_snapshot_bytes, (double) status.st_size);
     int result = rename(from, to) || (stage->settings.sync != SPOOL_NONE && sync_directory(state->directory)) ? -1 : 0;
-    if (result)
-        log_error("snapshot: rename %s: %s", from, strerror(errno));
+    if (result) {
+        char reason[160];
+        snprintf(reason, sizeof reason, "rename snapshot.new: %s", strerror(errno));
+        failed(stage, reason);
+    }
     mem_free(from);
     mem_free(to);
     return result;
@@ -260,10 +266,8 @@ void snapshot_confirm(stage_t *stage) {
     if (!state->snapshot_written || !is_stable(stage))
         return;
     state->snapshot_written = false;
-    if (put_in_place(stage)) {
-        later(stage, NS_PER_S);
+    if (put_in_place(stage))
         return;
-    }
     state->confirmed_index = state->pending_index;
     state->snapshots++;
     state->snapshot_time = clock_now();

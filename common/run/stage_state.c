@@ -30,7 +30,7 @@ char *stage_state_path(const stage_t *stage, const char *name) {
 /* ---- directory ---- */
 
 /* What a stage keeps in its directory. */
-static const char *const kept[] = {"snapshot", "snapshot.new", "progress", "progress.synced", "ledger", "tool", "options", NULL};
+static const char *const kept[] = {"snapshot", "snapshot.new", "progress", "progress.synced", "ledger", "tool", "options", "taken", NULL};
 
 static void remove_directory(const char *directory, const char *name) {
     char *path = mem_format("%s/%s", directory, name);
@@ -399,7 +399,7 @@ void state_settle(stage_t *stage) {
     if (!state || !state->spool)
         return;
     uint64_t stable = state->stable;
-    while (state->step_count && step_stable(state, &state->steps[state->step_first])) {
+    while (state->step_count > state->stepping && step_stable(state, &state->steps[state->step_first])) {
         stage_step_t *step = &state->steps[state->step_first];
         stable = step->number;
         if (!stage->tool->save)

@@ -23,7 +23,7 @@ typedef struct stage_origin {
 typedef struct stage_step {
     stage_origin_t *origin;            /* NULL: there is nobody who could take it back */
     uint64_t taken;                    /* the frame's number at its origin */
-    uint64_t index;                    /* of the spool's record that tells of it; 0: not added yet */
+    uint64_t index;                    /* of the spool's record that tells of it, or the last one that it made; 0: not added yet */
     uint64_t number;                   /* of the last output frame up to this step's end */
     uint64_t dead;                     /* dead letters up to its end */
     uint8_t *position;                 /* a source's, when the tool wants to hear of it */
@@ -98,6 +98,7 @@ struct stage_store {
     uint32_t order_entries;            /* how many */
     stage_origin_t **origins;
     unsigned origin_count;
+    bool stepping;                     /* the last of the steps is being taken */
     bool ending;                       /* the tool's finish was called, in order; it may wait for answers from outside yet */
     uint64_t step_serial;              /* steps ever taken in this run: has anything changed? */
     int64_t tick_interval;
@@ -128,6 +129,7 @@ struct stage_store {
     int64_t snapshot_soon;             /* as snapshot_next, when somebody is held up */
     bool snapshot_written;             /* and waits until it is stable */
     bool snapshot_wanted;
+    bool snapshot_failed;              /* the last one did: another is due whether anything has changed or not */
     uint64_t snapshot_serial;          /* step_serial of the last one begun */
     uint64_t unlogged;                 /* bytes taken since then from senders that keep them in memory */
     uint64_t pending_index, pending_dead;
@@ -188,6 +190,11 @@ bool order_compare(stage_t *stage, frame_t *frame);    /* an output frame while 
 void order_tick(stage_t *stage, int64_t now);
 void order_outside(stage_t *stage, const stage_told_t *told);
 void order_free(stage_t *stage);
+
+/* stage_taken.c */
+int taken_write(const stage_t *stage, err_t *err);     /* which outputs have ended */
+void taken_read(const stage_t *stage);                 /* and had, in an earlier run; the outputs are open */
+void taken_watch(stage_t *stage);                      /* says it when nobody comes for what is left */
 
 /* stage_outside.c */
 int outside_open(stage_t *stage, err_t *err);

@@ -166,6 +166,7 @@ static void sender_done(void *argument) {
     peer_t *peer = argument;
     if (strncmp(link_sender_endpoint(peer->sender), "-", 1) != 0)
         report(peer);                     /* else standard output is the link */
+    link_sender_part(peer->sender);
     loop_stop(peer->loop);
 }
 
