@@ -301,6 +301,8 @@ static row_result_t read_row(csv_t *csv, const char **at, const char *end, bool 
             break;
         }
         if (header) {
+            if (!field.quoted && memchr(field.text.data, '\r', field.text.size))
+                err_set(&row.reason, "a carriage return alone ends no row; make it a line feed (tr '\\r' '\\n')");
             if (!csv->given.count)
                 add_column(csv, csv_field_text(&field, &csv->unquoted));
         } else if (!csv->count) { /* no header: the first row counts the columns */

@@ -35,6 +35,8 @@ static void test_field_counts(void **state) {
 static void test_headers(void **state) {
     harness_check("csv", NULL, "a,,a,column_2,a_2\n1,2,3,4,5\n", "{\"a\":1,\"column_2\":2,\"a_2\":3,\"column_2_2\":4,\"a_2_2\":5}\n");
     harness_check("csv", "csv-no-header=yes", "1,x\n2,y\n", "{\"column_1\":1,\"column_2\":\"x\"}\n{\"column_1\":2,\"column_2\":\"y\"}\n");
+    harness_check("csv", NULL, "a,b\r1,2\r3,4\r", "bad 1: a carriage return alone ends no row; make it a line feed (tr '\\r' '\\n')\n");
+    harness_check("csv", NULL, "a,\"b\rc\"\r\n1,2\r\n", "{\"a\":1,\"b\\rc\":2}\n");
     harness_check("csv", "csv-no-header=yes csv-columns=a,b", "1,x\n", "{\"a\":1,\"b\":\"x\"}\n");
     harness_check("csv", "csv-columns=a,b", "old,names\n1,x\n", "{\"a\":1,\"b\":\"x\"}\n");
     harness_check("csv", NULL, "n\xff" "me\n1\n", "{\"n\xef\xbf\xbdme\":1}\n");
