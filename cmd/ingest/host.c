@@ -40,6 +40,10 @@ void source_patient(source_host_t *host) {
     stage_patient(host->stage);
 }
 
+uint64_t source_memory(const source_host_t *host) {
+    return host->stage->settings.memory;
+}
+
 bool source_room(const source_host_t *host) {
     return !host->paused;
 }

@@ -22,6 +22,7 @@
 #define LINGER (2 * NS_PER_S)          /* for the peer to leave after the last answer */
 #define FAREWELL (30 * NS_PER_S)       /* for it to take that */
 #define SHORT_OF_FILES (1 * NS_PER_S)
+#define STALLED (10 * NS_PER_S)        /* for one that others wait for */
 #define HANDSHAKES 64u                 /* under way at once */
 #define HANDSHAKE (10 * NS_PER_S)      /* for one */
 #define HANDSHAKE_FAIR (1 * NS_PER_S)  /* one that takes longer gives way to a new connection */
@@ -34,11 +35,13 @@ struct connection {
     tls_t *tls;                    /* NULL: plain */
     void *own;                     /* NULL: not opened yet */
     buf_t in, out;                 /* left over; unsent */
+    size_t counted;                /* of in, in the listener's sum */
     char place[ADDRESS_TEXT + 8];
     int64_t heard;                 /* monotonic ns of the last byte */
     int64_t deadline;              /* 0: none */
     bool shaking;                  /* TLS's handshake is not done */
     bool held;                     /* connection_pause */
+    bool crowded;                  /* waits until there is room for what it would leave over */
     bool at_end;                   /* the peer has said all */
     bool unseen;                   /* data was not offered all there is, or only while paused */
     bool ending;                   /* connection_end */
@@ -50,6 +53,8 @@ struct listener {
     listener_setup_t setup;
     loop_watch_t *watch, *sweep, *pause_accept;
     connection_t *first;
+    uint64_t kept;                 /* bytes left over, of all */
+    connection_t *favoured;        /* goes on though they are too many */
     unsigned count, shaking;       /* connections; those whose handshake is not done */
     int64_t paused_at;
     bool paused, reap, full;
@@ -72,7 +77,7 @@ static void watch_events(connection_t *connection) {
         loop_fd_events(connection->watch, tls_wants_write(connection->tls) ? EPOLLOUT : EPOLLIN);
         return;
     }
-    bool reads = !connection->at_end && !connection->ending && !connection->held && !listener->paused && connection->out.size < OUT_MAX;
+    bool reads = !connection->at_end && !connection->ending && !connection->held && !connection->crowded && !listener->paused && connection->out.size < OUT_MAX;
     if (reads || connection->lingering)
         events |= EPOLLIN;
     if (connection->out.size || (reads && connection->tls && tls_wants_write(connection->tls)))
@@ -112,6 +117,45 @@ static void accept_more(listener_t *listener) {
     loop_fd_events(listener->watch, full || listener->pause_accept ? 0 : EPOLLIN);
 }
 
+/* ---- what is left over, of all ---- */
+
+static bool has_room(const listener_t *listener) {
+    return !listener->setup.memory || listener->kept + READ_BYTES <= listener->setup.memory;
+}
+
+/* False: others go first. */
+static bool may_read(connection_t *connection) {
+    listener_t *listener = connection->listener;
+    if (has_room(listener) || listener->favoured == connection)
+        return true;
+    if (!listener->favoured) {
+        listener->favoured = connection;
+        connection->heard = loop_now(listener->setup.loop);
+        return true;
+    }
+    connection->crowded = true;
+    return false;
+}
+
+/* What it has left over is another number of bytes now. */
+static void count_kept(connection_t *connection) {
+    listener_t *listener = connection->listener;
+    size_t now = connection->gone ? 0 : connection->in.size;
+    listener->kept += now;
+    listener->kept -= connection->counted;
+    connection->counted = now;
+    if (!listener->favoured || (listener->favoured == connection ? now > 0 && !has_room(listener) : !has_room(listener)))
+        return;
+    listener->favoured = NULL;
+    for (connection_t *other = listener->first; other; other = other->next) {
+        if (!other->crowded)
+            continue;
+        other->crowded = false;
+        other->heard = loop_now(listener->setup.loop); /* it is we who let it wait */
+        watch_events(other);
+    }
+}
+
 static void connection_free(connection_t *connection) {
     if (connection->own)
         connection->listener->setup.closed(connection->own);
@@ -145,6 +189,7 @@ static void drop(connection_t *connection) {
     if (connection->gone)
         return;
     connection->gone = true;
+    count_kept(connection);
     connection->listener->count--;
     connection->listener->shaking -= connection->shaking;
     loop_undefer(connection->listener->setup.loop, on_turn, connection);
@@ -202,6 +247,7 @@ void connection_end(connection_t *connection) {
     connection->ending = true;
     connection->deadline = clock_monotonic() + FAREWELL;
     buf_clear(&connection->in);
+    count_kept(connection);
     send_out(connection);
     watch_events(connection);
 }
@@ -232,6 +278,7 @@ static void offer(connection_t *connection, const char *data, size_t size) {
         buf_reserve(&connection->in, size - used + SLACK);
         buf_put(&connection->in, data + used, size - used);
     }
+    count_kept(connection);
     if (!may_offer(connection))
         connection->unseen = connection->in.size > 0 || connection->at_end;
     else if (connection->at_end)
@@ -311,10 +358,12 @@ static void on_connection(void *argument, uint32_t events) {
     if (read_waits)
         events |= EPOLLIN;
     bool wanted = connection->lingering || (may_offer(connection) && !connection->at_end);
-    if (!connection->gone && wanted && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
-        read_some(connection);
-    else if (!connection->gone && (events & EPOLLERR))
+    if (!connection->gone && wanted && (events & (EPOLLIN | EPOLLHUP | EPOLLERR))) {
+        if (connection->lingering || may_read(connection))
+            read_some(connection);
+    } else if (!connection->gone && (events & EPOLLERR)) {
         drop(connection); /* nobody is there to send to */
+    }
     watch_events(connection);
 }
 
@@ -362,11 +411,15 @@ static void sweep(void *argument) {
             }
             continue;
         }
-        if (connection->gone || (!connection->ending && (listener->paused || connection->held)))
+        if (connection->gone || (!connection->ending && (listener->paused || connection->held || connection->crowded)))
             continue; /* it is we who let it wait */
+        bool stalls = connection == listener->favoured && now - connection->heard >= STALLED;
+        if (stalls && log_limited(&listener->limit))
+            log_warning("%s: nothing has come for 10 s of an unfinished record of %zu bytes, for which others wait, as there is no room for all (--memory): closed",
+                        connection->place, connection->in.size);
         if (connection->lingering && late) {
             drop(connection);
-        } else if (late || (listener->setup.idle && now - connection->heard >= listener->setup.idle)) {
+        } else if (late || stalls || (listener->setup.idle && now - connection->heard >= listener->setup.idle)) {
             log_debug("%s: nothing has come for too long: closed", connection->place);
             if (connection->ending) {
                 drop(connection); /* it does not take what it asked for */

@@ -83,6 +83,9 @@ struct source {
 /* False while the outputs are full, or enough has come: hand over nothing more. `resume` tells when that changes. */
 bool source_room(const source_host_t *host);
 
+/* --memory, bytes. */
+uint64_t source_memory(const source_host_t *host);
+
 /* With --state: what is not read stays where it is, however long it takes, so the log need not run ahead of receivers that are there. In start. */
 void source_patient(source_host_t *host);
 

@@ -47,6 +47,7 @@ static listener_setup_t listener_of(text_server_t *server, const text_server_set
         .scheme = scheme,
         .connections = (unsigned) settings->connections,
         .idle = settings->idle,
+        .memory = source_memory(server->setup.host) / 4,
         .opened = on_opened,
         .data = on_data,
         .closed = on_closed,

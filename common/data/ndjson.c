@@ -6,6 +6,8 @@
 
 #define TIME_FIELD "@timestamp"
 
+#define LAST_KEPT (64u * 1024)
+
 typedef struct ndjson {
     decoder_t decoder;
     line_state_t lines;
@@ -58,7 +60,11 @@ static bool read_line(decoder_t *decoder, text_t line, const char *readable, dec
 }
 
 static size_t feed(decoder_t *decoder, const char *data, size_t size, bool at_end, decode_target_t *target) {
-    return format_feed_lines(&((ndjson_t *) decoder)->lines, decoder, data, size, at_end, target, read_line);
+    ndjson_t *ndjson = (ndjson_t *) decoder;
+    size_t used = format_feed_lines(&ndjson->lines, decoder, data, size, at_end, target, read_line);
+    if (ndjson->last.capacity > LAST_KEPT)
+        buf_fini(&ndjson->last);   /* each connection has a decoder */
+    return used;
 }
 
 static void reset(decoder_t *decoder) {

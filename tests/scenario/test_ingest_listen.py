@@ -1,9 +1,12 @@
 """ingest as a listener: tcp, unix and udp; many who send, who send half, too much, garbage, nothing; and outputs that take nothing."""
 
+import re
 import signal
 import socket
 import stat
 import struct
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -286,3 +289,52 @@ def test_udp_that_finds_no_room_is_counted_as_dropped(tools, directory):
     assert ledger["dropped"] > 0
     assert len(tool.events) + ledger["dropped"] == ledger["in"] == count
     assert numbers(tool.events) == sorted(numbers(tool.events))
+
+
+def peak(tool):
+    """The most bytes of memory that it has had so far."""
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{tool.pid}/status").read_text()).group(1)) * 1024
+
+
+def test_unfinished_records_of_many_connections_stay_inside_the_memory(tools):
+    """60 connections with a record of 900 kB each at the same time: one after the other goes on, and all come."""
+    count, size, limit = 60, 900_000, 8 << 20
+    with Clogged() as out:
+        tool = tools.start("ingest", "tcp://127.0.0.1:0", "--memory", "8MiB", stdout=out.writer)
+        out.started()
+        peers = [connect(tool) for _ in range(count)]
+        before = peak(tool)
+
+        def send(n):
+            peers[n].sendall(b'{"n":%d,"text":"%s"}\n' % (n, b"x" * size))
+        threads = [threading.Thread(target=send, args=(n,), daemon=True) for n in range(count)]
+        for thread in threads:
+            thread.start()
+        out.read()
+        events = out.wait_events(count)
+        assert sorted(event["n"] for event in events) == list(range(count))
+        if "asan" not in str(support.BIN):                  # whose own memory is not ours
+            assert peak(tool) - before < 2 * limit, f"{peak(tool) - before} bytes more than {before}"
+        for peer in peers:
+            peer.close()
+        assert tool.terminate() == 0
+
+
+def test_an_unfinished_record_on_which_nothing_comes_gives_way_when_there_is_no_room(tools):
+    tool = tools.start("ingest", LOCAL, "--memory", "8MiB")
+    peers = [connect(tool) for _ in range(3)]
+    for peer in peers:
+        peer.sendall(b'{"text":"' + b"x" * 900_000)
+    port = f":{listen_support.address(tool)[1]:04X}"
+
+    def unread():
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return sum(int(row[4].split(":")[1], 16) for row in rows if row[1].endswith(port) and row[3] == "01")
+    support.wait_for(lambda: unread() == 0, "all to be read")
+    with connect(tool) as other:
+        other.sendall(lines(1, 1))
+        assert tool.wait_events(1, 60) == [{"n": 1}]
+    assert "for which others wait" in tool.err
+    for peer in peers:
+        peer.close()
+    assert tool.terminate() == 0
