@@ -64,6 +64,7 @@ int format_logfmt_decoder(decoder_t **decoder, const format_settings_t *settings
 int format_logfmt_encoder(encoder_t **encoder, const format_settings_t *settings, err_t *err);
 int format_common_decoder(decoder_t **decoder, const format_settings_t *settings, err_t *err);
 int format_combined_decoder(decoder_t **decoder, const format_settings_t *settings, err_t *err);
+int format_syslog_decoder(decoder_t **decoder, const format_settings_t *settings, err_t *err);
 int format_regex_decoder(decoder_t **decoder, const format_settings_t *settings, err_t *err);
 int format_statsd_decoder(decoder_t **decoder, const format_settings_t *settings, err_t *err);
 int format_xml_decoder(decoder_t **decoder, const format_settings_t *settings, err_t *err);

@@ -12,6 +12,7 @@ const format_t *const format_table[] = {
     FORMAT("logfmt", "lines of key=value pairs", format_logfmt_decoder, format_logfmt_encoder),
     FORMAT("common", "access logs of web servers: the Common Log Format", format_common_decoder, NULL),
     FORMAT("combined", "access logs as Apache and nginx write them: common, with referrer and user agent", format_combined_decoder, NULL),
+    FORMAT("syslog", "files of syslog: messages of RFC 5424 or RFC 3164, with or without priority, one a line", format_syslog_decoder, NULL),
     FORMAT("regex", "lines that --pattern takes apart into the fields that its groups name", format_regex_decoder, NULL),
     FORMAT("statsd", "metrics as statsd's clients send them, NAME:VALUE|TYPE|@RATE|#TAGS", format_statsd_decoder, NULL),
     FORMAT("xml", "XML: the elements at --xml-records, by default those right inside of the root", format_xml_decoder, NULL),

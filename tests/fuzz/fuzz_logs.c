@@ -32,14 +32,14 @@ static void check_multiline(uint8_t choice, const uint8_t *data, size_t size, si
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static const char *const formats[] = {"common", "combined", "lines", "logfmt"};
+    static const char *const formats[] = {"common", "combined", "lines", "logfmt", "syslog"};
     if (size < 2)
         return 0;
     size_t piece = 1 + data[1] % 31;
     if (data[0] >= 128)
         check_multiline(data[0] - 128, data + 2, size - 2, piece);
-    else if (data[0] % 8 < 4)
-        fuzz_decode_pieces(formats[data[0] % 4], NULL, data + 2, size - 2, piece);
+    else if (data[0] % 8 < 5)
+        fuzz_decode_pieces(formats[data[0] % 8], NULL, data + 2, size - 2, piece);
     else
         check_regex(data + 2, size - 2, piece);
     return 0;

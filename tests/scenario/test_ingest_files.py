@@ -357,6 +357,27 @@ def test_an_access_log_is_followed_over_its_rotation_with_the_times_of_its_lines
     assert [letter["reason"] for letter in support.lines_of(directory / "dead")] == ["expected HOST IDENTITY USER [TIME] and more"]
 
 
+def test_a_file_of_syslog_is_followed_over_a_restart_with_the_times_of_its_lines(tools, directory):
+    log = directory / "syslog"
+    log.write_text("2026-11-27T06:00:00.5+01:00 host cron[7]: (root) CMD (true)\nnothing\n<165>1 2026-11-27T05:00:01Z h app - ID4 [a@1 b=\"c\"] second\n")
+    arguments = ("syslog", "--follow", "--format", "syslog", "--state", "state", "--dead-letter", "dead")
+    tool = start_ready(tools, *arguments)
+    tool.wait_events(2)
+    assert tool.terminate() == 0
+    with open(log, "a") as file:
+        file.write("2026-11-27T05:00:02Z host sshd: third\n")
+    again = start_ready(tools, *arguments)
+    again.wait_events(1)
+    assert again.terminate() == 0
+    assert tool.events + again.events == [
+        {"@timestamp": "2026-11-27T05:00:00.5Z", "timestamp": "2026-11-27T05:00:00.5Z", "hostname": "host", "appname": "cron", "procid": "7",
+         "message": "(root) CMD (true)"},
+        {"@timestamp": "2026-11-27T05:00:01Z", "facility": "local4", "severity": "notice", "timestamp": "2026-11-27T05:00:01Z", "hostname": "h",
+         "appname": "app", "msgid": "ID4", "data": {"a@1": {"b": "c"}}, "message": "second"},
+        {"@timestamp": "2026-11-27T05:00:02Z", "timestamp": "2026-11-27T05:00:02Z", "hostname": "host", "appname": "sshd", "message": "third"}]
+    assert [letter["text"] for letter in support.lines_of(directory / "dead")] == ["nothing"]
+
+
 # Records of several lines
 
 TRACE = "ERROR {0}\nTraceback (most recent call last):\n  File \"a.py\", line {0}\nValueError: {0}\n"

@@ -54,7 +54,7 @@ static size_t make_text(uint64_t *random, char *data, size_t room) {
 }
 
 static void test_texts_of_all_kinds_in_pieces_of_all_sizes(void **state) {
-    static const char *const formats[] = {"ndjson", "json", "csv", "tsv", "lines", "logfmt", "common", "combined", "msgpack", "statsd"};
+    static const char *const formats[] = {"ndjson", "json", "csv", "tsv", "lines", "logfmt", "common", "combined", "syslog", "msgpack", "statsd"};
     static const char *const joins[] = {NULL, "indent", "java"};
     static const int64_t limits[] = {1, 5, 8, 16, 30, 64, 1000000};
     uint64_t random = 1;
