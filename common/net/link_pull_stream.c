@@ -79,21 +79,35 @@ void pull_streams_free(pull_link_t *pull) {
 
 /* ---- several senders ---- */
 
-/* An address is bound by one sender at a time: where we connect, those before the one that has just come are gone, and an end that
- * they did not send will never come. (One that speaks again was not gone: a forwarder stands between us.) */
-static void replace_others(pull_link_t *pull) {
+/* What it sent can't be taken back any more. */
+static void settle(pull_link_t *pull, pull_stream_t *stream) {
+    const link_receiver_setup_t *setup = &pull->base.setup;
+    if (stream->stable >= stream->received)
+        return;
+    stream->stable = stream->received;
+    if (setup->stable)
+        setup->stable(setup->argument, &pull->base, stream->origin, stream->epoch, stream->stable);
+}
+
+/* An address is bound by one sender at a time: where we connect, those before the one that has just come are gone, with what was not on their
+ * disks yet, and an end that they did not send will never come. (One that speaks again was not gone: a forwarder stands between us.) `one`: it; NULL: it
+ * is not known yet. */
+static void replace_others(pull_link_t *pull, const pull_stream_t *one) {
     size_t position = 0;
     text_t key;
     void *value;
     while (pull->connects && !pull->plain && map_next(pull->streams, &position, &key, &value)) {
         pull_stream_t *stream = value;
+        if (stream == one)
+            continue;
         stream->replaced = !stream->ended;
+        settle(pull, stream);
     }
 }
 
 void pull_stream_heard(pull_link_t *pull, pull_stream_t *stream) {
     if (stream->silent)
-        replace_others(pull);
+        replace_others(pull, stream);
     stream->silent = stream->replaced = false;
 }
 
@@ -182,7 +196,7 @@ pull_stream_t *pull_stream_of(pull_link_t *pull, const frame_t *frame) {
             link_receiver_malformed(&pull->base, "too many senders on one link");
             return NULL;
         }
-        replace_others(pull);
+        replace_others(pull, NULL);
         stream = add(pull, frame->origin);
         begin(stream, frame);
     } else if (stream->taken_back || (stream->epoch != frame->epoch && !next_epoch(pull, stream, frame)))
