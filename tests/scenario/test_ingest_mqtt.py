@@ -387,7 +387,7 @@ def test_a_connection_without_messages_is_kept_alive(tools, shared):
     (("mqtt://h",), "which topic"), (("mqtt:h/t",), "looks like mqtt://"), (("mqtt:///t",), "looks like"), (("mqtt://h:0/t",), "port"), (("mqtt://h:x/t",), "port"),
     (("mqtt://h/a/#/b",), "alone, and last"), (("mqtt://h/a+/b",), "a whole level"), (("mqtt://h/$share/g",), r"\$share/GROUP/TOPIC"),
     (("mqtt://h/t", "--qos", "3"), "qos"), (("mqtt://h/t", "--protocol", "4"), "protocol"), (("mqtt://h/t", "--tls-ca", "x"), "mqtts://"),
-    (("mqtt://h/t", "--password", "sesame"), "needs --user"), (("mqtt://h/t", "--topic-fields", "a,-,a"), "twice"),
+    (("mqtt://h/t", "--password", "sesame"), "needs --user"), (("mqtt://h/t", "--topic-fields", "a,-,a"), "has the name a already"),
     (("mqtt://h/t", "--topic-fields", "a,b", "--topic-field", "b"), "has the name b already"), (("mqtt://h/t?qoz=1",), "did you mean"),
     (("mqtt://h/t", "--retry-min", "2m"), "below"), (("mqtt://a b/t",), "character that none has")])
 def test_mistakes_are_told_before_anything_starts(tools, arguments, words):
