@@ -180,6 +180,38 @@ static void ask_types(capture_t *self) {
     pg_ask(self->catalog, pg_types_query, 0, NULL, NULL, on_types);
 }
 
+static void on_identities(void *argument, const PGresult *result, const char *error, const char *state) {
+    capture_t *self = argument;
+    if (error) {
+        capture_lost(self, error);
+        return;
+    }
+    if (!PQgetisnull(result, 0, 0))
+        log_warning("%s: the server refuses every UPDATE and DELETE of %s: the publication %s has them, and they have no primary key. ALTER TABLE ... REPLICA "
+                    "IDENTITY FULL lets them work; --table and --schema leave tables out of a publication that is made, which --drop removes",
+                    self->base.place, PQgetvalue(result, 0, 0), self->publication);
+    self->identities_told = true;
+    ask_types(self);
+}
+
+/* Tables whose rows cannot be told apart can only be added to once they are published: their users have to hear of that from us. */
+static void check_identities(capture_t *self) {
+    buf_t sql = {0};
+    if (self->identities_told) {
+        ask_types(self);
+        return;
+    }
+    buf_put_text(&sql, "SELECT string_agg(name, ', ') FROM (SELECT CASE WHEN row_number() OVER (ORDER BY name) > 10 THEN '...' ELSE name END FROM (SELECT "
+                       "format('%I.%I', p.schemaname, p.tablename) AS name FROM pg_catalog.pg_publication_tables p JOIN pg_catalog.pg_publication USING "
+                       "(pubname) JOIN pg_catalog.pg_class c ON c.oid = to_regclass(format('%I.%I', p.schemaname, p.tablename)) WHERE (pubupdate OR "
+                       "pubdelete) AND (relreplident = 'n' OR relreplident = 'd' AND NOT EXISTS (SELECT FROM pg_catalog.pg_index WHERE indrelid = c.oid AND "
+                       "indisprimary)) AND pubname = ");
+    pg_put_literal(&sql, text_of(self->publication));
+    buf_put_text(&sql, ") AS all_of_them LIMIT 11) AS listed (name)");
+    pg_ask(self->catalog, buf_text(&sql), 0, NULL, NULL, on_identities);
+    buf_fini(&sql);
+}
+
 static void on_publication(void *argument, const PGresult *result, const char *error, const char *state) {
     capture_t *self = argument;
     if (error) {
@@ -189,7 +221,7 @@ static void on_publication(void *argument, const PGresult *result, const char *e
         return;
     }
     log_info("%s: made the publication %s", self->base.place, self->publication);
-    ask_types(self);
+    check_identities(self);
 }
 
 static void make_publication(capture_t *self) {
@@ -222,7 +254,7 @@ static void on_missing(void *argument, const PGresult *result, const char *error
         fail(self, reason);
         mem_free(reason);
     } else {
-        ask_types(self);
+        check_identities(self);
     }
 }
 
@@ -230,7 +262,7 @@ static void check_publication(capture_t *self) {
     const option_list_t *tables = &self->base.settings->tables;
     buf_t sql = {0};
     if (!tables->count) {
-        ask_types(self);
+        check_identities(self);
         return;
     }
     buf_put_text(&sql, "SELECT string_agg(t, ', ') FROM unnest(ARRAY[");

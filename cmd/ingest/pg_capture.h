@@ -41,6 +41,7 @@ typedef struct capture {
     bool catalog_ready;                /* up, and nothing asked */
     bool streaming, heard;             /* changes come; the first message has */
     bool slot_exists, temporary;       /* the snapshot was exported by a second slot */
+    bool identities_told;              /* of tables that cannot be updated while they are published, if there are any */
     int64_t status_interval, silence;  /* ns */
     bool utf8;
     bool types_wanted;                 /* the stream waits for types it has met */

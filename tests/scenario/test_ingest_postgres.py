@@ -358,6 +358,22 @@ def test_a_publication_without_a_table_that_is_wanted_is_told(tools, shared, dat
     assert done.status == 1 and "without \"u\"" in done.err
 
 
+def test_tables_that_nobody_could_update_any_more_are_named_with_the_remedy(tools, shared, database):
+    shared.ask("CREATE TABLE good (id int PRIMARY KEY); CREATE TABLE whole (a int); ALTER TABLE whole REPLICA IDENTITY FULL; CREATE SCHEMA s;"
+               "CREATE TABLE s.\"Log\" (a int); CREATE TABLE part (a int) PARTITION BY RANGE (a); CREATE TABLE part_1 PARTITION OF part FOR VALUES FROM (0) TO (9)",
+               database)
+    for _ in range(2):
+        ingest = tools.start("ingest", shared.url(database))
+        ingest.wait_err("changes come next")
+        assert 'every UPDATE and DELETE of public.part_1, s."Log": the publication' in ingest.err
+        assert ingest.terminate() == 0
+        shared.ask("UPDATE good SET id = 1; UPDATE whole SET a = 1", database)
+    shared.ask("ALTER TABLE s.\"Log\" REPLICA IDENTITY FULL; ALTER TABLE part_1 REPLICA IDENTITY FULL; UPDATE s.\"Log\" SET a = 1", database)
+    ingest = tools.start("ingest", shared.url(database))
+    ingest.wait_err("changes come next")
+    assert "REPLICA IDENTITY" not in ingest.err
+
+
 def test_a_server_without_logical_wal_is_told_what_to_set(tools, own):
     server = own(**{})
     server.configure(wal_level="replica")
