@@ -153,14 +153,28 @@ static int step_rows(sqlite_reader_t *self, sqlite3_stmt *statement, int cursor,
     return result == SQLITE_DONE ? 0 : sqlite_fail(self, "--query", err);
 }
 
+/* Nothing stands behind a statement but blanks and comments. */
+static bool is_end(sqlite_reader_t *self, const char *rest) {
+    sqlite3_stmt *more = NULL;
+    bool end = sqlite3_prepare_v2(self->database, rest, -1, &more, NULL) == SQLITE_OK && !more;
+    sqlite3_finalize(more);
+    return end;
+}
+
 static int poll_read(void *argument, value_t after, rows_out_t *out, err_t *err) {
     sqlite_reader_t *self = argument;
     sqlite3_stmt *statement;
-    int code = sqlite3_prepare_v2(self->database, self->sql, -1, &statement, NULL);
+    const char *rest;
+    int code = sqlite3_prepare_v2(self->database, self->sql, -1, &statement, &rest);
     if (code != SQLITE_OK) {
         if (code == SQLITE_ERROR && !self->worked && strncmp(sqlite3_errmsg(self->database), "no such table", 13) != 0)
             rows_hopeless(out);
         return sqlite_fail(self, "--query", err);
+    }
+    if (!is_end(self, rest)) {
+        sqlite3_finalize(statement);
+        rows_hopeless(out);
+        return err_set(err, "--query: it is more than one statement");
     }
     int cursor = learn_columns(self, statement, sqlite3_column_count(statement), err), result = -1;
     if (cursor == -2) {

@@ -65,7 +65,8 @@ def test_poll_without_cursor_and_options_in_the_url(tools, base):
     assert done.status == 0 and done.events == [{"one": 1}]
 
 
-@pytest.mark.parametrize("query, reason", [("SELEC 1", "syntax error"), ("SELECT 1 AS a, 2 AS a", "two columns are named a"), ("SELECT no", "no such column")])
+@pytest.mark.parametrize("query, reason", [("SELEC 1", "syntax error"), ("SELECT 1 AS a, 2 AS a", "two columns are named a"), ("SELECT no", "no such column"),
+                                           ("SELECT 1 AS a; SELECT 2 AS a", "more than one statement"), ("SELECT 1; nonsense", "more than one statement")])
 def test_queries_that_never_work_are_told(tools, base, query, reason):
     done = tools.run("ingest", "sqlite:base.db", "--query", query)
     assert done.status == 1 and reason in done.err
@@ -80,6 +81,18 @@ def test_a_database_or_a_table_that_is_not_there_yet_is_waited_for(tools, direct
     connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY)")
     connection.execute("INSERT INTO t VALUES (7)")
     assert ingest.wait_events(1) == [{"id": 7}]
+
+
+def test_a_table_whose_changes_are_wanted_may_come_later(tools, base):
+    ingest = tools.start("ingest", "sqlite:base.db", "--mode", "trigger", "--table", "later", "--retry-min", "20ms", "--retry-max", "50ms")
+    ingest.wait_err("there is no table later; trying again")
+    base.execute("CREATE TABLE later (id INTEGER PRIMARY KEY)")
+    for n in range(500):
+        base.execute("INSERT INTO later VALUES (NULL)")
+        if ingest.events:
+            break
+        time.sleep(0.05)
+    assert ingest.wait_events(1)[0]["table"] == "later"
 
 
 def test_polls_are_exact_over_kills(tools, directory, base):
