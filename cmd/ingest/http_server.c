@@ -9,6 +9,7 @@
 
 #define HEAD_MAX (16u * 1024)
 #define CHUNK_LINE_MAX 256
+#define BODY_KEPT (64u * 1024)         /* room that stays for the next request: there may be many connections */
 #define TRAILER_MAX (4u * 1024)
 
 enum { PHASE_HEAD, PHASE_BODY, PHASE_CHUNK_SIZE, PHASE_CHUNK, PHASE_CHUNK_END, PHASE_TRAILER, PHASE_ANSWER, PHASE_OVER };
@@ -51,7 +52,7 @@ static void begin(http_exchange_t *exchange) {
     exchange->authorization = exchange->content_type = exchange->content_encoding = (text_t){0};
     buf_clear(&exchange->head);
     buf_clear(&exchange->body);
-    if (exchange->body.capacity > 1024 * 1024)
+    if (exchange->body.capacity > BODY_KEPT)
         buf_fini(&exchange->body);
     connection_limit(exchange->connection, 0);
 }

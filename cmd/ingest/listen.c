@@ -17,12 +17,13 @@
 
 #define READ_BYTES (64u * 1024)
 #define SLACK 64                       /* decoders may look so far past the end */
+#define LITTLE (4u * 1024)             /* left over: not worth a big buffer, nor that others wait for it */
 #define OUT_MAX (64u * 1024)           /* unsent: then no more is read */
 #define ACCEPTS 64                     /* at once, then others get their turn */
 #define LINGER (2 * NS_PER_S)          /* for the peer to leave after the last answer */
 #define FAREWELL (30 * NS_PER_S)       /* for it to take that */
 #define SHORT_OF_FILES (1 * NS_PER_S)
-#define STALLED (10 * NS_PER_S)        /* for one that others wait for */
+#define STALLED (10 * NS_PER_S)        /* one that others wait for brings READ_BYTES in that */
 #define HANDSHAKES 64u                 /* under way at once */
 #define HANDSHAKE (10 * NS_PER_S)      /* for one */
 #define HANDSHAKE_FAIR (1 * NS_PER_S)  /* one that takes longer gives way to a new connection */
@@ -55,6 +56,8 @@ struct listener {
     connection_t *first;
     uint64_t kept;                 /* bytes left over, of all */
     connection_t *favoured;        /* goes on though they are too many */
+    int64_t favoured_since;        /* others have waited for it, or it has brought READ_BYTES */
+    size_t favoured_bytes;         /* that it has brought since then */
     unsigned count, shaking;       /* connections; those whose handshake is not done */
     int64_t paused_at;
     bool paused, reap, full;
@@ -130,28 +133,50 @@ static bool may_read(connection_t *connection) {
         return true;
     if (!listener->favoured) {
         listener->favoured = connection;
-        connection->heard = loop_now(listener->setup.loop);
         return true;
     }
     connection->crowded = true;
     return false;
 }
 
-/* What it has left over is another number of bytes now. */
+static bool is_crowded(const listener_t *listener) {
+    const connection_t *connection = listener->first;
+    while (connection && !connection->crowded)
+        connection = connection->next;
+    return connection;
+}
+
+/* True: others wait for it, and it brings too little for them to. */
+static bool stalls(const connection_t *connection, int64_t now) {
+    const listener_t *listener = connection->listener;
+    return connection == listener->favoured && now - listener->favoured_since >= STALLED && listener->favoured_bytes < READ_BYTES;
+}
+
+/* The time for what it has to bring begins anew when it has brought it, and does not run while nobody waits. */
+static void watch_favoured(listener_t *listener, int64_t now) {
+    if (!listener->favoured || (listener->favoured_bytes < READ_BYTES && is_crowded(listener)))
+        return;
+    listener->favoured_since = now;
+    listener->favoured_bytes = 0;
+}
+
+/* What it has left over is another number of bytes now. The one that goes on gives way when what is left is little: a next record has hardly begun. */
 static void count_kept(connection_t *connection) {
     listener_t *listener = connection->listener;
     size_t now = connection->gone ? 0 : connection->in.size;
     listener->kept += now;
     listener->kept -= connection->counted;
     connection->counted = now;
-    if (!listener->favoured || (listener->favoured == connection ? now > 0 && !has_room(listener) : !has_room(listener)))
+    if (!listener->favoured || (listener->favoured == connection ? now > LITTLE && !has_room(listener) : !has_room(listener)))
         return;
     listener->favoured = NULL;
+    listener->favoured_bytes = 0;
+    listener->favoured_since = loop_now(listener->setup.loop);
     for (connection_t *other = listener->first; other; other = other->next) {
         if (!other->crowded)
             continue;
         other->crowded = false;
-        other->heard = loop_now(listener->setup.loop); /* it is we who let it wait */
+        other->heard = listener->favoured_since; /* it is we who let it wait */
         watch_events(other);
     }
 }
@@ -258,6 +283,14 @@ static bool may_offer(const connection_t *connection) {
     return !connection->listener->paused && !connection->held && !connection->ending && !connection->gone;
 }
 
+/* A connection keeps no more than it needs, as there may be many. */
+static void shrink(buf_t *buf) {
+    buf_t small = {0};
+    buf_put(&small, buf->data, buf->size);
+    buf_fini(buf);
+    *buf = small;
+}
+
 /* Offers bytes; what is not used of them is in `in` afterwards. */
 static void offer(connection_t *connection, const char *data, size_t size) {
     listener_t *listener = connection->listener;
@@ -283,8 +316,8 @@ static void offer(connection_t *connection, const char *data, size_t size) {
         connection->unseen = connection->in.size > 0 || connection->at_end;
     else if (connection->at_end)
         connection_end(connection);
-    if (!connection->in.size && connection->in.capacity > READ_BYTES)
-        buf_fini(&connection->in);
+    if (connection->in.size <= LITTLE && connection->in.capacity > 2 * LITTLE)
+        shrink(&connection->in);
 }
 
 static void offer_kept(connection_t *connection) {
@@ -302,9 +335,13 @@ static void on_turn(void *argument) {
 static void read_some(connection_t *connection) {
     listener_t *listener = connection->listener;
     bool tls = connection->tls && !connection->lingering;
-    ssize_t size = tls ? tls_read(connection->tls, listener->space, READ_BYTES) : recv(connection->fd, listener->space, READ_BYTES, 0);
-    if (size < 0 && (errno == EINTR || errno == EAGAIN))
+    size_t before = connection->in.size <= LITTLE ? connection->in.size : 0; /* goes in front of what comes */
+    uint8_t *space = listener->space + before;
+    ssize_t size = tls ? tls_read(connection->tls, space, READ_BYTES) : recv(connection->fd, space, READ_BYTES, 0);
+    if (size < 0 && (errno == EINTR || errno == EAGAIN)) {
+        count_kept(connection);
         return;
+    }
     if (connection->lingering) {
         if (size <= 0)
             drop(connection);
@@ -316,13 +353,18 @@ static void read_some(connection_t *connection) {
     }
     connection->heard = loop_now(listener->setup.loop);
     connection->at_end = size == 0;
-    if (connection->in.size) {
+    if (connection == listener->favoured)
+        listener->favoured_bytes += (size_t) size;
+    if (connection->in.size > LITTLE) {
         buf_reserve(&connection->in, (size_t) size + SLACK);
-        buf_put(&connection->in, listener->space, (size_t) size);
+        buf_put(&connection->in, space, (size_t) size);
         offer_kept(connection);
-    } else {
-        offer(connection, (const char *) listener->space, (size_t) size);
+        return;
     }
+    if (before)
+        memcpy(listener->space, connection->in.data, before);
+    buf_clear(&connection->in);
+    offer(connection, (const char *) listener->space, before + (size_t) size);
 }
 
 static void shake_hands(connection_t *connection) {
@@ -374,9 +416,12 @@ void connection_pause(connection_t *connection) {
 }
 
 static void turn(connection_t *connection) {
-    connection->heard = loop_now(connection->listener->setup.loop);
+    listener_t *listener = connection->listener;
+    connection->heard = loop_now(listener->setup.loop);
+    if (connection == listener->favoured)
+        listener->favoured_since = connection->heard;
     if (!connection->gone)
-        loop_defer(connection->listener->setup.loop, on_turn, connection);
+        loop_defer(listener->setup.loop, on_turn, connection);
 }
 
 void connection_resume(connection_t *connection) {
@@ -401,6 +446,7 @@ const char *connection_place(const connection_t *connection) {
 static void sweep(void *argument) {
     listener_t *listener = argument;
     int64_t now = loop_now(listener->setup.loop);
+    watch_favoured(listener, now);
     for (connection_t *connection = listener->first, *next; connection; connection = next) {
         next = connection->next;
         bool late = connection->deadline && now >= connection->deadline;
@@ -413,13 +459,14 @@ static void sweep(void *argument) {
         }
         if (connection->gone || (!connection->ending && (listener->paused || connection->held || connection->crowded)))
             continue; /* it is we who let it wait */
-        bool stalls = connection == listener->favoured && now - connection->heard >= STALLED;
-        if (stalls && log_limited(&listener->limit))
-            log_warning("%s: nothing has come for 10 s of an unfinished record of %zu bytes, for which others wait, as there is no room for all (--memory): closed",
+        bool slow = stalls(connection, now);
+        if (slow && log_limited(&listener->limit))
+            log_warning("%s: less than 64 KiB have come in 10 s of an unfinished record of %zu bytes so far, for which others wait, as there is no room for all "
+                        "(--memory): closed",
                         connection->place, connection->in.size);
         if (connection->lingering && late) {
             drop(connection);
-        } else if (late || stalls || (listener->setup.idle && now - connection->heard >= listener->setup.idle)) {
+        } else if (late || slow || (listener->setup.idle && now - connection->heard >= listener->setup.idle)) {
             log_debug("%s: nothing has come for too long: closed", connection->place);
             if (connection->ending) {
                 drop(connection); /* it does not take what it asked for */
@@ -501,7 +548,7 @@ listener_t *listener_new(const listener_setup_t *setup) {
     listener->setup = *setup;
     listener->paused = true;
     listener->paused_at = loop_now(setup->loop);
-    listener->space = mem_alloc(READ_BYTES + SLACK);
+    listener->space = mem_alloc(LITTLE + READ_BYTES + SLACK);
     listener->watch = loop_fd(setup->loop, setup->fd, EPOLLIN, on_accept, listener);
     return listener;
 }

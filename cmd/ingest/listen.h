@@ -23,7 +23,7 @@ typedef struct listener_setup {
     unsigned connections;          /* open at once at most; others wait in the kernel's queue */
     int64_t idle;                  /* ns: a connection on which nothing comes for so long is ended; 0: never */
     /* Bytes that what all connections have left over may take; beyond it one of them goes on alone until that is used, and the others wait. 0: unbounded.
-     * When nothing comes on that one for 10 s it is ended as an idle one is. */
+     * When less than 64 KiB come on that one in 10 s, while others wait, it is ended as an idle one is. */
     uint64_t memory;
     tls_server_t *tls;             /* the listener's from now on; NULL: plain. Connections exist for their protocol when their handshake is done */
     /* What a new connection is to its protocol. */

@@ -251,6 +251,7 @@ static int forward_start(source_t *source, err_t *err) {
         .scheme = "forward",
         .connections = (unsigned) self->settings->connections,
         .idle = self->settings->idle,
+        .memory = source_memory(self->setup.host) / 4,
         .opened = on_opened,
         .data = on_data,
         .closed = on_closed,

@@ -3,8 +3,10 @@
 import contextlib
 import json
 import os
+import re
 import socket
 import threading
+from pathlib import Path
 
 import support
 
@@ -58,3 +60,8 @@ class Clogged:
     def __exit__(self, *error):
         if self.thread is None:
             os.close(self.reader)
+
+
+def peak(tool):
+    """The most bytes of memory that it has had so far."""
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{tool.pid}/status").read_text()).group(1)) * 1024

@@ -1,11 +1,11 @@
 """ingest as a listener: tcp, unix and udp; many who send, who send half, too much, garbage, nothing; and outputs that take nothing."""
 
-import re
 import signal
 import socket
 import stat
 import struct
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -291,11 +291,6 @@ def test_udp_that_finds_no_room_is_counted_as_dropped(tools, directory):
     assert numbers(tool.events) == sorted(numbers(tool.events))
 
 
-def peak(tool):
-    """The most bytes of memory that it has had so far."""
-    return int(re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{tool.pid}/status").read_text()).group(1)) * 1024
-
-
 def test_unfinished_records_of_many_connections_stay_inside_the_memory(tools):
     """60 connections with a record of 900 kB each at the same time: one after the other goes on, and all come."""
     count, size, limit = 60, 900_000, 8 << 20
@@ -303,7 +298,7 @@ def test_unfinished_records_of_many_connections_stay_inside_the_memory(tools):
         tool = tools.start("ingest", "tcp://127.0.0.1:0", "--memory", "8MiB", stdout=out.writer)
         out.started()
         peers = [connect(tool) for _ in range(count)]
-        before = peak(tool)
+        before = listen_support.peak(tool)
 
         def send(n):
             peers[n].sendall(b'{"n":%d,"text":"%s"}\n' % (n, b"x" * size))
@@ -314,10 +309,77 @@ def test_unfinished_records_of_many_connections_stay_inside_the_memory(tools):
         events = out.wait_events(count)
         assert sorted(event["n"] for event in events) == list(range(count))
         if "asan" not in str(support.BIN):                  # whose own memory is not ours
-            assert peak(tool) - before < 2 * limit, f"{peak(tool) - before} bytes more than {before}"
+            assert listen_support.peak(tool) - before < 2 * limit, f"{listen_support.peak(tool) - before} bytes more than {before}"
         for peer in peers:
             peer.close()
         assert tool.terminate() == 0
+
+
+def test_what_is_left_behind_large_records_takes_little_memory(tools):
+    """Each of 30 connections keeps the few bytes that it has of its next record, not the room that its last one took."""
+    tool = tools.start("ingest", LOCAL, "--memory", "8MiB")
+    peers = [connect(tool) for _ in range(30)]
+    before = listen_support.peak(tool)
+    for n, peer in enumerate(peers):
+        peer.sendall(b'{"n":%d,"text":"%s"}\n{"n":' % (n, b"x" * 900_000))
+    support.wait_for(lambda: unread(tool) == 0, "all to be read")
+    if "asan" not in str(support.BIN):
+        assert listen_support.peak(tool) - before < 16 << 20, f"{listen_support.peak(tool) - before} bytes more than {before}"
+    for n, peer in enumerate(peers):
+        peer.sendall(b"%d}\n" % (n + 30))
+        peer.close()
+    assert sorted(numbers(tool.wait_events(60))) == list(range(60))
+    assert tool.terminate() == 0
+
+
+def unread(tool):
+    """Bytes that the kernel has of what its peers have sent."""
+    port = f":{listen_support.address(tool)[1]:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(int(row[4].split(":")[1], 16) for row in rows if row[1].endswith(port) and row[3] == "01")
+
+
+def test_an_unfinished_record_that_nobody_waits_for_may_take_its_time(tools):
+    """There is room for two of these; the third goes on beyond it, and is not ended for its silence as nobody else has anything to send."""
+    tool = tools.start("ingest", LOCAL, "--memory", "8MiB")
+    peers = [connect(tool) for _ in range(3)]
+    for n, peer in enumerate(peers):
+        peer.sendall(b'{"n":%d,"text":"' % n + b"x" * 900_000)
+        time.sleep(0.5)                                     # one after the other, so that none waits for another
+        support.wait_for(lambda: unread(tool) == 0, "all to be read")
+    time.sleep(12)                                          # more than the 10 s that it has when others wait
+    for peer in peers:
+        peer.sendall(b'"}\n')
+    assert sorted(numbers(tool.wait_events(3))) == [0, 1, 2]
+    for peer in peers:
+        peer.close()
+    assert tool.terminate() == 0
+    assert "for which others wait" not in tool.err
+
+
+def test_an_unfinished_record_that_comes_in_drops_gives_way_when_there_is_no_room(tools):
+    """A byte now and then does not keep all others waiting."""
+    tool = tools.start("ingest", LOCAL, "--memory", "8MiB")
+    peers = [connect(tool) for _ in range(3)]
+    for peer in peers:
+        peer.sendall(b'{"text":"' + b"x" * 900_000)
+    support.wait_for(lambda: unread(tool) == 0, "all to be read")
+    with connect(tool) as other:
+        other.sendall(lines(1, 1))
+
+        def dropped():
+            for peer in peers:
+                try:
+                    peer.send(b"x")
+                except OSError:                             # the one that was ended
+                    pass
+            return len(tool.events)
+        support.wait_for(dropped, "the event of the one that waits", 60)
+        assert tool.events == [{"n": 1}]
+    assert "for which others wait" in tool.err
+    for peer in peers:
+        peer.close()
+    assert tool.terminate() == 0
 
 
 def test_an_unfinished_record_on_which_nothing_comes_gives_way_when_there_is_no_room(tools):
@@ -325,12 +387,7 @@ def test_an_unfinished_record_on_which_nothing_comes_gives_way_when_there_is_no_
     peers = [connect(tool) for _ in range(3)]
     for peer in peers:
         peer.sendall(b'{"text":"' + b"x" * 900_000)
-    port = f":{listen_support.address(tool)[1]:04X}"
-
-    def unread():
-        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-        return sum(int(row[4].split(":")[1], 16) for row in rows if row[1].endswith(port) and row[3] == "01")
-    support.wait_for(lambda: unread() == 0, "all to be read")
+    support.wait_for(lambda: unread(tool) == 0, "all to be read")
     with connect(tool) as other:
         other.sendall(lines(1, 1))
         assert tool.wait_events(1, 60) == [{"n": 1}]
