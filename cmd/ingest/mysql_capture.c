@@ -30,6 +30,7 @@ typedef struct capture {
     MARIADB_RPL *replica;
     map_t *tables;                     /* descriptions by their numbers */
     bool checksums;
+    bool wished;                       /* the place is that of --gtid, and nothing has been passed on yet */
 
     binlog_place_t place;
     binlog_gtid_t gtid;                /* of the transaction under way */
@@ -254,6 +255,7 @@ static int take_gtid(capture_t *self, const binlog_event_t *event, rows_out_t *o
     const binlog_gtid_t *known = &self->place.under_way, *gtid = &self->gtid;
     bool again = self->place.changes && known->domain == gtid->domain && known->server == gtid->server && known->sequence == gtid->sequence;
     self->inside = true;
+    self->wished = false;
     self->number = 0;
     self->skip = again ? self->place.changes : 0;
     self->time = event->time * NS_PER_S;
@@ -398,8 +400,11 @@ static int gone(const capture_t *self, rows_out_t *out, const char *why, err_t *
     buf_t place = {0};
     binlog_place_put(&self->place, &place);
     rows_hopeless(out);
-    err_set(err, "the server's log does not have what follows our position %.200s (%.500s): changes are lost; --reset begins anew, from now on",
-            buf_text(&place), why);
+    if (self->wished)
+        err_set(err, "--gtid: the server's log does not have what follows %.200s (%.500s); SELECT @@gtid_binlog_pos tells where it is now", buf_text(&place), why);
+    else
+        err_set(err, "the server's log does not have what follows our position %.200s (%.500s): changes are lost; --reset begins anew, from now on",
+                buf_text(&place), why);
     buf_fini(&place);
     return -1;
 }
@@ -445,6 +450,7 @@ static int read_changes(void *argument, value_t after, rows_out_t *out, err_t *e
     if (inspect(self, &end, err))
         return -1;
     const char *first = self->settings->gtid ? self->settings->gtid : end;
+    self->wished = self->settings->gtid && after.type != VALUE_STRING;
     int result = binlog_place_read(&self->place, after.type == VALUE_STRING ? text_make(after.text, after.size) : text_of(first), err);
     if (!result)
         result = check_domains(self, end, out, err);

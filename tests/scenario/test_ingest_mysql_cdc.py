@@ -253,6 +253,12 @@ def test_a_log_that_no_longer_has_our_position_is_told_with_the_remedy(tools, di
     assert new_numbers(runs) == [0]
 
 
+def test_a_wish_that_the_log_does_not_have_is_told_with_what_it_has(tools, table):
+    for gtid in ("0-1-999999", "77-1-1"):
+        done = tools.run("ingest", table.url(), "--mode", "cdc", "--gtid", gtid)
+        assert done.status == 1 and f"--gtid: the server's log does not have what follows {gtid}" in done.err and "--reset" not in done.err
+
+
 @pytest.mark.parametrize("which, trusted", [("good", True), ("other", False)])
 def test_certificates_are_verified(tools, table, which, trusted):
     table.ask("CREATE TABLE t (id int)")
