@@ -461,8 +461,8 @@ static void sweep(void *argument) {
             continue; /* it is we who let it wait */
         bool slow = stalls(connection, now);
         if (slow && log_limited(&listener->limit))
-            log_warning("%s: less than 64 KiB have come in 10 s of an unfinished record of %zu bytes so far, for which others wait, as there is no room for all "
-                        "(--memory): closed",
+            log_warning("%s: less than 64 KiB have come in 10 s of an unfinished record of %zu bytes so far, for which others wait, as there is no room "
+                        "for all (--memory): closed",
                         connection->place, connection->in.size);
         if (connection->lingering && late) {
             drop(connection);
