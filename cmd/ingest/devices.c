@@ -155,7 +155,8 @@ static void set_state(devices_t *self, device_t *device, device_state_t state, d
 
 static void tell(devices_t *self, const device_t *device, device_change_t change) {
     if (self->queue_first + self->queue_count == self->queue_room) {
-        memmove(self->queue, self->queue + self->queue_first, self->queue_count * sizeof *self->queue);
+        if (self->queue_first)
+            memmove(self->queue, self->queue + self->queue_first, self->queue_count * sizeof *self->queue);
         self->queue_first = 0;
         if (self->queue_count * 2 >= self->queue_room) {
             self->queue_room = self->queue_room ? 2 * self->queue_room : 16;
