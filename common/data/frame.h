@@ -24,7 +24,7 @@ typedef void frame_release_fn(void *memory);
 typedef struct frame_past {
     uint64_t epoch, number;
 } frame_past_t;
-#define FRAME_PAST_MAX 8
+#define FRAME_PAST_MAX 16
 #define FRAME_STABLE_ALL UINT64_MAX
 
 typedef struct frame {
