@@ -9,12 +9,9 @@
 bool reached_covers(reached_t reached, const frame_t *frame) {
     if (reached.epoch == frame->epoch)
         return frame->sequence <= reached.number;
-    for (unsigned i = 0; i < frame->past_count; i++) {
-        const frame_past_t *past = &frame->past[i];
-        if (past->epoch == reached.epoch)
-            return frame->sequence <= reached.number && frame->sequence <= past->number;
-    }
-    return false;
+    bool known;
+    uint64_t common = frame_common(frame->past, frame->past_count, reached.epoch, &known);
+    return known && frame->sequence <= reached.number && frame->sequence <= common;
 }
 
 deliveries_t *deliveries_new(stage_t *stage, unsigned sinks) {

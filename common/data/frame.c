@@ -46,6 +46,18 @@ frame_t *frame_new_end(const char *topic) {
     return frame;
 }
 
+uint64_t frame_common(const frame_past_t *past, unsigned count, uint64_t epoch, bool *known) {
+    uint64_t number = UINT64_MAX;
+    *known = false;
+    for (unsigned i = 0; i < count && !*known; i++) {
+        if (past[i].number < number)
+            number = past[i].number;
+        *known = past[i].epoch == epoch;
+    }
+    *known |= count == FRAME_PAST_MAX && epoch < past[count - 1].epoch;
+    return number;
+}
+
 bool frame_topic_valid(const char *topic, size_t size) {
     if (size == 0 || size > FRAME_TOPIC_MAX)
         return false;

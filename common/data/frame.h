@@ -27,6 +27,10 @@ typedef struct frame_past {
 #define FRAME_PAST_MAX 16
 #define FRAME_STABLE_ALL UINT64_MAX
 
+/* Up to which number a log that continues these epochs, latest first, has the frames that it had in `epoch`, one before the present: the least number of
+ * the pairs up to it, or of all. *known: it is one of them, or was before there were so many that it is not named any more. */
+uint64_t frame_common(const frame_past_t *past, unsigned count, uint64_t epoch, bool *known);
+
 typedef struct frame {
     atomic_uint references;
     uint32_t events;                   /* n */

@@ -132,19 +132,6 @@ static bool forget_one(pull_link_t *pull) {
 
 /* ---- epochs ---- */
 
-/* Up to which number the frame's epoch has the same frames as the one that the stream stands in. An epoch that is not named any more is older
- * than all that are. */
-static uint64_t common_number(const pull_stream_t *stream, const frame_t *frame) {
-    uint64_t number = UINT64_MAX;
-    for (unsigned i = 0; i < frame->past_count; i++) {
-        if (frame->past[i].number < number)
-            number = frame->past[i].number;
-        if (frame->past[i].epoch == stream->epoch)
-            break;
-    }
-    return number;
-}
-
 /* The sender knows less of its past than we have. False: the owner goes back, and nothing more is taken until then. Where what is durable
  * here is gone there, going back would not help. */
 static bool take_back(pull_link_t *pull, pull_stream_t *stream, uint64_t number) {
@@ -175,7 +162,8 @@ static bool next_epoch(pull_link_t *pull, pull_stream_t *stream, const frame_t *
         begin(stream, frame);
         return true;
     }
-    uint64_t number = common_number(stream, frame);
+    bool known;
+    uint64_t number = frame_common(frame->past, frame->past_count, stream->epoch, &known); /* one that is not named is taken for older */
     bool ended = stream->ended, same = stream->received <= number;
     if (!same && !take_back(pull, stream, number))
         return false;

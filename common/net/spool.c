@@ -324,16 +324,12 @@ const spool_identity_t *spool_identity(const spool_t *spool) {
 
 uint64_t spool_common(const spool_t *spool, uint64_t epoch) {
     const spool_identity_t *identity = spool_identity(spool);
-    uint64_t number = spool_number(spool);
-    for (unsigned i = 0; epoch != identity->epoch; i++) {
-        if (i == identity->past_count)
-            return 0;
-        if (identity->past[i].number < number)
-            number = identity->past[i].number;
-        if (identity->past[i].epoch == epoch)
-            break;
-    }
-    return number;
+    uint64_t present = spool_number(spool);
+    if (epoch == identity->epoch)
+        return present;
+    bool known;
+    uint64_t number = frame_common(identity->past, identity->past_count, epoch, &known);
+    return !known ? 0 : number < present ? number : present;
 }
 
 bool spool_room(const spool_t *spool) {

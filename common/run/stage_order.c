@@ -236,10 +236,9 @@ static bool same_frame(const stage_entry_t *entry, const frame_t *frame) {
         return false;
     if (entry->epoch == frame->epoch)
         return true;
-    for (unsigned i = 0; i < frame->past_count; i++)
-        if (frame->past[i].epoch == entry->epoch)
-            return entry->number <= frame->past[i].number;
-    return false;
+    bool known;
+    uint64_t common = frame_common(frame->past, frame->past_count, entry->epoch, &known);
+    return known && entry->number <= common;
 }
 
 /* An input that was taken is not to be had again: its sender lost it when the power went, and makes another in its place. What we made of

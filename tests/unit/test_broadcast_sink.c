@@ -277,6 +277,15 @@ static void what_a_sink_has_is_known_over_epochs(void **state) {
     assert_false(reached_covers((reached_t){3, 50}, &frame)); /* another life of the sender: its numbers say nothing */
     frame.sequence = 7;
     assert_false(reached_covers((reached_t){7, 50}, &frame)); /* the sender has taken back what was there in epoch 7 behind 6 */
+    frame.epoch = 99;                                         /* more power cuts than are named */
+    frame.past_count = FRAME_PAST_MAX;
+    for (unsigned i = 0; i < FRAME_PAST_MAX; i++)
+        frame.past[i] = (frame_past_t){98 - i, 50 - i};
+    assert_true(reached_covers((reached_t){7, 50}, &frame));
+    assert_false(reached_covers((reached_t){7, 6}, &frame));
+    assert_false(reached_covers((reached_t){100, 50}, &frame));
+    frame.sequence = 50 - FRAME_PAST_MAX + 2;
+    assert_false(reached_covers((reached_t){7, 50}, &frame)); /* behind what the oldest of them counts */
 }
 
 static void a_name_that_no_sender_can_have_is_not_restored(void **state) {

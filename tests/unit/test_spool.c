@@ -246,7 +246,7 @@ static void another_boot_begins_an_epoch(void **state) {
     open_spool();
     add_many(3, 10);
     close_spool();
-    for (int boot = 2; boot <= 12; boot++) {
+    for (int boot = 2; boot <= FRAME_PAST_MAX + 4; boot++) {
         char name[16];
         snprintf(name, sizeof name, "boot-%d", boot);
         setenv("STREAM_BOOT_ID", name, 1);
@@ -258,6 +258,9 @@ static void another_boot_begins_an_epoch(void **state) {
             assert_int_equal(identity->past[i].epoch, boot - 1 - i);
             assert_int_equal(identity->past[i].number, 3 + boot - 2 - i);
         }
+        assert_int_equal(spool_common(spool, boot), 3 + boot - 2);
+        assert_int_equal(spool_common(spool, 1), boot - 1 <= FRAME_PAST_MAX ? 3 : identity->past[FRAME_PAST_MAX - 1].number);
+        assert_int_equal(spool_common(spool, boot + 1), 0);
         add(10);
         reopen();
         assert_int_equal(spool_identity(spool)->epoch, boot);      /* the same boot */
