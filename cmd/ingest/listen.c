@@ -1,7 +1,4 @@
-/* Listening sockets of all protocols: accepts, shakes hands, reads, sends, and ends what is idle. One buffer is read into for all connections; a connection
- * keeps only what its protocol has left over. */
-#include "listen.h"
-
+/* Listening sockets of all protocols: accepts, ends what is idle or too slow, pauses and goes on. Their connections are in listen_connection.c. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -11,82 +8,17 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "base/clock.h"
-#include "base/log.h"
 #include "base/memory.h"
+#include "listen_private.h"
 
-#define READ_BYTES (64u * 1024)
-#define SLACK 64                       /* decoders may look so far past the end */
-#define LITTLE (4u * 1024)             /* left over: not worth a big buffer, nor that others wait for it */
-#define OUT_MAX (64u * 1024)           /* unsent: then no more is read */
 #define ACCEPTS 64                     /* at once, then others get their turn */
-#define LINGER (2 * NS_PER_S)          /* for the peer to leave after the last answer */
-#define FAREWELL (30 * NS_PER_S)       /* for it to take that */
 #define SHORT_OF_FILES (1 * NS_PER_S)
 #define STALLED (10 * NS_PER_S)        /* one that others wait for brings READ_BYTES in that */
 #define HANDSHAKES 64u                 /* under way at once */
 #define HANDSHAKE (10 * NS_PER_S)      /* for one */
 #define HANDSHAKE_FAIR (1 * NS_PER_S)  /* one that takes longer gives way to a new connection */
 
-struct connection {
-    listener_t *listener;
-    connection_t *next, **link;
-    int fd;
-    loop_watch_t *watch;
-    tls_t *tls;                    /* NULL: plain */
-    void *own;                     /* NULL: not opened yet */
-    buf_t in, out;                 /* left over; unsent */
-    size_t counted;                /* of in, in the listener's sum */
-    char place[ADDRESS_TEXT + 8];
-    int64_t heard;                 /* monotonic ns of the last byte */
-    int64_t deadline;              /* 0: none */
-    bool shaking;                  /* TLS's handshake is not done */
-    bool held;                     /* connection_pause */
-    bool crowded;                  /* waits until there is room for what it would leave over */
-    bool at_end;                   /* the peer has said all */
-    bool unseen;                   /* data was not offered all there is, or only while paused */
-    bool ending;                   /* connection_end */
-    bool lingering;                /* all is said: what still comes is thrown away until the peer leaves */
-    bool gone;                     /* to be freed */
-};
-
-struct listener {
-    listener_setup_t setup;
-    loop_watch_t *watch, *sweep, *pause_accept;
-    connection_t *first;
-    uint64_t kept;                 /* bytes left over, of all */
-    connection_t *favoured;        /* goes on though they are too many */
-    int64_t favoured_since;        /* others have waited for it, or it has brought READ_BYTES */
-    size_t favoured_bytes;         /* that it has brought since then */
-    unsigned count, shaking;       /* connections; those whose handshake is not done */
-    int64_t paused_at;
-    bool paused, reap, full;
-    log_limit_t limit;
-    uint8_t *space;
-};
-
-static void on_turn(void *argument);
-static void drop(connection_t *connection);
-static void on_connection(void *argument, uint32_t events);
-
-/* ---- what is waited for ---- */
-
-static void watch_events(connection_t *connection) {
-    const listener_t *listener = connection->listener;
-    if (connection->gone)
-        return;
-    uint32_t events = 0;
-    if (connection->shaking) {
-        loop_fd_events(connection->watch, tls_wants_write(connection->tls) ? EPOLLOUT : EPOLLIN);
-        return;
-    }
-    bool reads = !connection->at_end && !connection->ending && !connection->held && !connection->crowded && !listener->paused && connection->out.size < OUT_MAX;
-    if (reads || connection->lingering)
-        events |= EPOLLIN;
-    if (connection->out.size || (reads && connection->tls && tls_wants_write(connection->tls)))
-        events |= EPOLLOUT;
-    loop_fd_events(connection->watch, events);
-}
+/* ---- room for connections ---- */
 
 /* The handshake that gives way to a new connection, if there has to be one and is. */
 static connection_t *laggard(const listener_t *listener) {
@@ -108,10 +40,10 @@ static void make_room(listener_t *listener) {
         return;
     if (log_limited(&listener->limit))
         log_warning("%s: the TLS handshake takes too long: ended, as others wait", connection->place);
-    drop(connection);
+    connection_drop(connection);
 }
 
-static void accept_more(listener_t *listener) {
+void listener_accept_more(listener_t *listener) {
     bool full = is_full(listener) && !laggard(listener);
     if (full && !listener->full && log_limited(&listener->limit))
         log_warning("%s: %u connections are open, %u of them in TLS's handshake, which is as many as is allowed (--connections): others wait",
@@ -120,24 +52,7 @@ static void accept_more(listener_t *listener) {
     loop_fd_events(listener->watch, full || listener->pause_accept ? 0 : EPOLLIN);
 }
 
-/* ---- what is left over, of all ---- */
-
-static bool has_room(const listener_t *listener) {
-    return !listener->setup.memory || listener->kept + READ_BYTES <= listener->setup.memory;
-}
-
-/* False: others go first. */
-static bool may_read(connection_t *connection) {
-    listener_t *listener = connection->listener;
-    if (has_room(listener) || listener->favoured == connection)
-        return true;
-    if (!listener->favoured) {
-        listener->favoured = connection;
-        return true;
-    }
-    connection->crowded = true;
-    return false;
-}
+/* ---- time ---- */
 
 static bool is_crowded(const listener_t *listener) {
     const connection_t *connection = listener->first;
@@ -160,289 +75,6 @@ static void watch_favoured(listener_t *listener, int64_t now) {
     listener->favoured_bytes = 0;
 }
 
-/* What it has left over is another number of bytes now. The one that goes on gives way when what is left is little: a next record has hardly begun. */
-static void count_kept(connection_t *connection) {
-    listener_t *listener = connection->listener;
-    size_t now = connection->gone ? 0 : connection->in.size;
-    listener->kept += now;
-    listener->kept -= connection->counted;
-    connection->counted = now;
-    if (!listener->favoured || (listener->favoured == connection ? now > LITTLE && !has_room(listener) : !has_room(listener)))
-        return;
-    listener->favoured = NULL;
-    listener->favoured_bytes = 0;
-    listener->favoured_since = loop_now(listener->setup.loop);
-    for (connection_t *other = listener->first; other; other = other->next) {
-        if (!other->crowded)
-            continue;
-        other->crowded = false;
-        other->heard = listener->favoured_since; /* it is we who let it wait */
-        watch_events(other);
-    }
-}
-
-static void connection_free(connection_t *connection) {
-    if (connection->own)
-        connection->listener->setup.closed(connection->own);
-    tls_free(connection->tls);
-    buf_fini(&connection->in);
-    buf_fini(&connection->out);
-    mem_free(connection);
-}
-
-static void reap(void *argument) {
-    listener_t *listener = argument;
-    listener->reap = false;
-    for (connection_t *connection = listener->first, *next; connection; connection = next) {
-        next = connection->next;
-        if (!connection->gone)
-            continue;
-        *connection->link = next;
-        if (next)
-            next->link = connection->link;
-        connection_free(connection);
-    }
-    if (!listener->count) {
-        loop_remove(listener->sweep);
-        listener->sweep = NULL;
-    }
-    accept_more(listener);
-}
-
-/* Freed later: callers are still at work with it. */
-static void drop(connection_t *connection) {
-    if (connection->gone)
-        return;
-    connection->gone = true;
-    count_kept(connection);
-    connection->listener->count--;
-    connection->listener->shaking -= connection->shaking;
-    loop_undefer(connection->listener->setup.loop, on_turn, connection);
-    loop_remove(connection->watch);
-    close(connection->fd);
-    if (!connection->listener->reap)
-        loop_defer(connection->listener->setup.loop, reap, connection->listener);
-    connection->listener->reap = true;
-}
-
-/* ---- sending ---- */
-
-static void linger(connection_t *connection) {
-    if (connection->tls)
-        tls_end(connection->tls);
-    shutdown(connection->fd, SHUT_WR);
-    connection->lingering = true;
-    connection->deadline = clock_monotonic() + LINGER;
-    if (connection->at_end)
-        drop(connection);
-}
-
-static void send_out(connection_t *connection) {
-    size_t done = 0;
-    while (done < connection->out.size) {
-        const uint8_t *bytes = connection->out.data + done;
-        size_t size = connection->out.size - done;
-        ssize_t sent = connection->tls ? tls_write(connection->tls, bytes, size) : send(connection->fd, bytes, size, MSG_NOSIGNAL);
-        if (sent < 0 && errno == EINTR)
-            continue;
-        if (sent < 0 && errno != EAGAIN) {
-            drop(connection);
-            return;
-        }
-        if (sent < 0)
-            break;
-        done += (size_t) sent;
-    }
-    buf_consume(&connection->out, done);
-    if (connection->ending && !connection->lingering && !connection->out.size)
-        linger(connection);
-}
-
-void connection_put(connection_t *connection, const void *bytes, size_t size) {
-    if (connection->gone || connection->ending)
-        return;
-    buf_put(&connection->out, bytes, size);
-    send_out(connection);
-    watch_events(connection);
-}
-
-void connection_end(connection_t *connection) {
-    if (connection->gone || connection->ending)
-        return;
-    connection->ending = true;
-    connection->deadline = clock_monotonic() + FAREWELL;
-    buf_clear(&connection->in);
-    count_kept(connection);
-    send_out(connection);
-    watch_events(connection);
-}
-
-/* ---- reading ---- */
-
-static bool may_offer(const connection_t *connection) {
-    return !connection->listener->paused && !connection->held && !connection->ending && !connection->gone;
-}
-
-/* A connection keeps no more than it needs, as there may be many. */
-static void shrink(buf_t *buf) {
-    buf_t small = {0};
-    buf_put(&small, buf->data, buf->size);
-    buf_fini(buf);
-    *buf = small;
-}
-
-/* Offers bytes; what is not used of them is in `in` afterwards. */
-static void offer(connection_t *connection, const char *data, size_t size) {
-    listener_t *listener = connection->listener;
-    bool own = data == (const char *) connection->in.data;
-    size_t used = 0;
-    connection->unseen = false;
-    while (may_offer(connection) && (used < size || connection->at_end)) {
-        size_t taken = listener->setup.data(connection->own, data + used, size - used, connection->at_end);
-        used += taken;
-        if (!connection->at_end || !taken)
-            break;
-    }
-    if (connection->ending || connection->gone)
-        return;
-    if (own) {
-        buf_consume(&connection->in, used);
-    } else if (used < size) {
-        buf_reserve(&connection->in, size - used + SLACK);
-        buf_put(&connection->in, data + used, size - used);
-    }
-    count_kept(connection);
-    if (!may_offer(connection))
-        connection->unseen = connection->in.size > 0 || connection->at_end;
-    else if (connection->at_end)
-        connection_end(connection);
-    if (connection->in.size <= LITTLE && connection->in.capacity > 2 * LITTLE)
-        shrink(&connection->in);
-}
-
-static void offer_kept(connection_t *connection) {
-    buf_reserve(&connection->in, SLACK);
-    offer(connection, (const char *) connection->in.data, connection->in.size);
-}
-
-static void on_turn(void *argument) {
-    connection_t *connection = argument;
-    if (may_offer(connection) && connection->unseen)
-        offer_kept(connection);
-    watch_events(connection);
-}
-
-static void read_some(connection_t *connection) {
-    listener_t *listener = connection->listener;
-    bool tls = connection->tls && !connection->lingering;
-    size_t before = connection->in.size <= LITTLE ? connection->in.size : 0; /* goes in front of what comes */
-    uint8_t *space = listener->space + before;
-    ssize_t size = tls ? tls_read(connection->tls, space, READ_BYTES) : recv(connection->fd, space, READ_BYTES, 0);
-    if (size < 0 && (errno == EINTR || errno == EAGAIN)) {
-        count_kept(connection);
-        return;
-    }
-    if (connection->lingering) {
-        if (size <= 0)
-            drop(connection);
-        return;
-    }
-    if (size < 0) {
-        log_debug("%s: %s", connection->place, strerror(errno));
-        size = 0;
-    }
-    connection->heard = loop_now(listener->setup.loop);
-    connection->at_end = size == 0;
-    if (connection == listener->favoured)
-        listener->favoured_bytes += (size_t) size;
-    if (connection->in.size > LITTLE) {
-        buf_reserve(&connection->in, (size_t) size + SLACK);
-        buf_put(&connection->in, space, (size_t) size);
-        offer_kept(connection);
-        return;
-    }
-    if (before)
-        memcpy(listener->space, connection->in.data, before);
-    buf_clear(&connection->in);
-    offer(connection, (const char *) listener->space, before + (size_t) size);
-}
-
-static void shake_hands(connection_t *connection) {
-    listener_t *listener = connection->listener;
-    err_t err;
-    int done = tls_handshake(connection->tls, &err);
-    if (done < 0) {
-        if (*err.text && log_limited(&listener->limit))
-            log_warning("%s: no TLS connection: %s", connection->place, err.text);
-        drop(connection);
-        return;
-    }
-    if (!done)
-        return;
-    connection->shaking = false;
-    connection->deadline = 0;
-    connection->heard = loop_now(listener->setup.loop);
-    listener->shaking--;
-    connection->own = listener->setup.opened(listener->setup.argument, connection);
-    accept_more(listener);
-}
-
-static void on_connection(void *argument, uint32_t events) {
-    connection_t *connection = argument;
-    if (connection->shaking) {
-        shake_hands(connection);
-        watch_events(connection);
-        return;
-    }
-    bool read_waits = connection->tls && tls_wants_write(connection->tls) && !connection->out.size;
-    if (events & EPOLLOUT)
-        send_out(connection);
-    if (read_waits)
-        events |= EPOLLIN;
-    bool wanted = connection->lingering || (may_offer(connection) && !connection->at_end);
-    if (!connection->gone && wanted && (events & (EPOLLIN | EPOLLHUP | EPOLLERR))) {
-        if (connection->lingering || may_read(connection))
-            read_some(connection);
-    } else if (!connection->gone && (events & EPOLLERR)) {
-        drop(connection); /* nobody is there to send to */
-    }
-    watch_events(connection);
-}
-
-void connection_pause(connection_t *connection) {
-    connection->held = true;
-    connection->unseen |= connection->in.size > 0;
-    watch_events(connection);
-}
-
-static void turn(connection_t *connection) {
-    listener_t *listener = connection->listener;
-    connection->heard = loop_now(listener->setup.loop);
-    if (connection == listener->favoured)
-        listener->favoured_since = connection->heard;
-    if (!connection->gone)
-        loop_defer(listener->setup.loop, on_turn, connection);
-}
-
-void connection_resume(connection_t *connection) {
-    if (!connection->held)
-        return;
-    connection->held = false;
-    connection->unseen |= connection->in.size > 0 || connection->at_end;
-    turn(connection);
-}
-
-void connection_limit(connection_t *connection, int64_t ns) {
-    if (!connection->ending)
-        connection->deadline = ns ? loop_now(connection->listener->setup.loop) + ns : 0;
-}
-
-const char *connection_place(const connection_t *connection) {
-    return connection->place;
-}
-
-/* ---- time ---- */
-
 static void sweep(void *argument) {
     listener_t *listener = argument;
     int64_t now = loop_now(listener->setup.loop);
@@ -453,7 +85,7 @@ static void sweep(void *argument) {
         if (connection->shaking && !connection->gone) {
             if (late) {
                 log_debug("%s: the TLS handshake takes too long: closed", connection->place);
-                drop(connection);
+                connection_drop(connection);
             }
             continue;
         }
@@ -465,11 +97,11 @@ static void sweep(void *argument) {
                         "for all (--memory): closed",
                         connection->place, connection->in.size);
         if (connection->lingering && late) {
-            drop(connection);
+            connection_drop(connection);
         } else if (late || slow || (listener->setup.idle && now - connection->heard >= listener->setup.idle)) {
             log_debug("%s: nothing has come for too long: closed", connection->place);
             if (connection->ending) {
-                drop(connection); /* it does not take what it asked for */
+                connection_drop(connection); /* it does not take what it asked for */
                 continue;
             }
             if (listener->setup.expired)
@@ -478,7 +110,7 @@ static void sweep(void *argument) {
             connection_end(connection);
         }
     }
-    accept_more(listener);
+    listener_accept_more(listener);
 }
 
 /* ---- new ones ---- */
@@ -486,7 +118,7 @@ static void sweep(void *argument) {
 static void on_more_files(void *argument) {
     listener_t *listener = argument;
     listener->pause_accept = NULL;
-    accept_more(listener);
+    listener_accept_more(listener);
 }
 
 static void add(listener_t *listener, int fd, const struct sockaddr_storage *peer) {
@@ -500,7 +132,7 @@ static void add(listener_t *listener, int fd, const struct sockaddr_storage *pee
     connection->heard = loop_now(listener->setup.loop);
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on); /* a peer whose machine is gone is noticed some time */
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    connection->watch = loop_fd(listener->setup.loop, fd, EPOLLIN, on_connection, connection);
+    connection->watch = loop_fd(listener->setup.loop, fd, EPOLLIN, connection_ready, connection);
     connection->shaking = listener->setup.tls != NULL;
     if (connection->shaking) {
         connection->tls = tls_accept(listener->setup.tls, fd);
@@ -519,7 +151,7 @@ static void add(listener_t *listener, int fd, const struct sockaddr_storage *pee
     }
     if (!connection->shaking)
         connection->own = listener->setup.opened(listener->setup.argument, connection);
-    watch_events(connection);
+    connection_watch(connection);
 }
 
 static void on_accept(void *argument, uint32_t events) {
@@ -540,8 +172,10 @@ static void on_accept(void *argument, uint32_t events) {
         make_room(listener);
         add(listener, fd, &peer);
     }
-    accept_more(listener);
+    listener_accept_more(listener);
 }
+
+/* ---- the listener ---- */
 
 listener_t *listener_new(const listener_setup_t *setup) {
     listener_t *listener = mem_zero(sizeof *listener);
@@ -578,7 +212,7 @@ void listener_pause(listener_t *listener) {
     listener->paused_at = loop_now(listener->setup.loop);
     for (connection_t *connection = listener->first; connection; connection = connection->next) {
         connection->unseen |= connection->in.size > 0;
-        watch_events(connection);
+        connection_watch(connection);
     }
 }
 
@@ -592,7 +226,7 @@ void listener_resume(listener_t *listener) {
             continue;
         if (connection->deadline)
             connection->deadline += waited;
-        turn(connection);
+        connection_turn(connection);
     }
 }
 
@@ -607,8 +241,8 @@ void listener_free(listener_t *listener) {
     loop_remove(listener->sweep);
     loop_remove(listener->pause_accept);
     for (connection_t *connection = listener->first; connection; connection = connection->next)
-        drop(connection);
-    loop_undefer(listener->setup.loop, reap, listener);
+        connection_drop(connection);
+    loop_undefer(listener->setup.loop, connections_reap, listener);
     while (listener->first) {
         connection_t *connection = listener->first;
         listener->first = connection->next;
