@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
 
@@ -155,14 +156,17 @@ int unpack_expand(int fd, const char *path) {
     int out = open(directory && *directory ? directory : "/var/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     uint8_t *piece = mem_alloc(PIECE);
     ssize_t got = out < 0 ? -1 : 0;
+    err_t err;
+    if (out < 0)
+        err_errno(&err, "make a file");
     while (out >= 0 && (got = unpack_read(unpack, piece, PIECE, &error)) > 0) {
-        if (write(out, piece, (size_t) got) != got) {
+        if (file_write_all(out, piece, (size_t) got, &err)) {
             close(out);
             out = -1;
         }
     }
     if (out < 0)
-        log_error("%s: it cannot be expanded in %s, so that it is not read: %s", path, directory && *directory ? directory : "/var/tmp", strerror(errno));
+        log_error("%s: it cannot be expanded in %s, so that it is not read: %s", path, directory && *directory ? directory : "/var/tmp", err.text);
     if (out >= 0 && got < 0) { /* it may be about to be written, beside the file that it is made from */
         log_warning("%s: %s; it is not read", path, error);
         close(out);

@@ -8,6 +8,24 @@ import tempfile
 from pathlib import Path
 
 import support
+import tls_support
+
+
+def with_tls(tmp_path_factory, *arguments):
+    """The body of a fixture: a server with a good certificate, whose authority it has beside it."""
+    authority = tls_support.Authority(tmp_path_factory.mktemp("tls"))
+    certificate, key = authority.good()
+    started = MariaDB(*arguments, f"--ssl-cert={certificate}", f"--ssl-key={key}")
+    started.authority = authority
+    yield started
+    started.close()
+
+
+def without_table(server):
+    """The body of a fixture: the server, before and behind the test without the table t."""
+    server.ask("DROP TABLE IF EXISTS t")
+    yield server
+    server.ask("DROP TABLE IF EXISTS t")
 
 
 class MariaDB:

@@ -357,13 +357,19 @@ def test_an_unfinished_record_that_nobody_waits_for_may_take_its_time(tools):
     assert "for which others wait" not in tool.err
 
 
-def test_an_unfinished_record_that_comes_in_drops_gives_way_when_there_is_no_room(tools):
-    """A byte now and then does not keep all others waiting."""
+def crowd(tools):
+    """The tool, and as many connections with unfinished records as it has room for, and one more."""
     tool = tools.start("ingest", LOCAL, "--memory", "8MiB")
     peers = [connect(tool) for _ in range(3)]
     for peer in peers:
         peer.sendall(b'{"text":"' + b"x" * 900_000)
     support.wait_for(lambda: unread(tool) == 0, "all to be read")
+    return tool, peers
+
+
+def test_an_unfinished_record_that_comes_in_drops_gives_way_when_there_is_no_room(tools):
+    """A byte now and then does not keep all others waiting."""
+    tool, peers = crowd(tools)
     with connect(tool) as other:
         other.sendall(lines(1, 1))
 
@@ -383,11 +389,7 @@ def test_an_unfinished_record_that_comes_in_drops_gives_way_when_there_is_no_roo
 
 
 def test_an_unfinished_record_on_which_nothing_comes_gives_way_when_there_is_no_room(tools):
-    tool = tools.start("ingest", LOCAL, "--memory", "8MiB")
-    peers = [connect(tool) for _ in range(3)]
-    for peer in peers:
-        peer.sendall(b'{"text":"' + b"x" * 900_000)
-    support.wait_for(lambda: unread(tool) == 0, "all to be read")
+    tool, peers = crowd(tools)
     with connect(tool) as other:
         other.sendall(lines(1, 1))
         assert tool.wait_events(1, 60) == [{"n": 1}]

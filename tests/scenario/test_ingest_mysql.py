@@ -5,26 +5,18 @@ import time
 
 import pytest
 
-import tls_support
-from mysql_support import MariaDB
+from mysql_support import MariaDB, with_tls, without_table
 from runs_support import Runs
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    authority = tls_support.Authority(tmp_path_factory.mktemp("tls"))
-    certificate, key = authority.good()
-    started = MariaDB(f"--ssl-cert={certificate}", f"--ssl-key={key}")
-    started.authority = authority
-    yield started
-    started.close()
+    yield from with_tls(tmp_path_factory)
 
 
 @pytest.fixture
 def table(server):
-    server.ask("DROP TABLE IF EXISTS t")
-    yield server
-    server.ask("DROP TABLE IF EXISTS t")
+    yield from without_table(server)
 
 
 POLL = ["--query", "SELECT * FROM t WHERE id > $1", "--cursor", "id", "--initial", "0"]

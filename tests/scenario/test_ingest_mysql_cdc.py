@@ -7,8 +7,7 @@ import time
 import pytest
 
 import support
-import tls_support
-from mysql_support import MariaDB
+from mysql_support import MariaDB, with_tls, without_table
 from runs_support import Runs, made_and_closed
 
 LOG = ("--log-bin=b", "--server-id=7", "--binlog-format=ROW", "--binlog-row-metadata=FULL", "--sync-binlog=1")
@@ -16,19 +15,12 @@ LOG = ("--log-bin=b", "--server-id=7", "--binlog-format=ROW", "--binlog-row-meta
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    authority = tls_support.Authority(tmp_path_factory.mktemp("tls"))
-    certificate, key = authority.good()
-    started = MariaDB(*LOG, f"--ssl-cert={certificate}", f"--ssl-key={key}")
-    started.authority = authority
-    yield started
-    started.close()
+    yield from with_tls(tmp_path_factory, *LOG)
 
 
 @pytest.fixture
 def table(server):
-    server.ask("DROP TABLE IF EXISTS t")
-    yield server
-    server.ask("DROP TABLE IF EXISTS t")
+    yield from without_table(server)
 
 
 def lone_server(*arguments):
