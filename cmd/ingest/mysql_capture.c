@@ -516,4 +516,5 @@ void mysql_capture_new(rows_setup_t *rows, const source_setup_t *setup) {
     rows->identity = mem_format("changes of the database %s", self->database);
     rows->column = "gtid";
     rows->endless = true;
+    rows->committed = self->settings->commit_time;
 }

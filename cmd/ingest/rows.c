@@ -571,7 +571,7 @@ source_t *rows_source_new(const source_setup_t *setup, const rows_setup_t *rows)
     self->setup = *setup;
     self->rows = *rows;
     self->cursor = rows->initial;
-    if (rows->endless)
+    if (rows->committed)
         self->lag = metrics_add(METRIC_GAUGE, "stream_source_lag_seconds", "", "Age of the last change when it was taken, since its commit");
     self->event = self->inotify = -1;
     self->backoff = (backoff_t){.minimum = rows->retry_min, .maximum = rows->retry_max, .state = (uint64_t) clock_now()};

@@ -40,6 +40,7 @@ typedef struct rows_setup {
     int64_t interval, retry_min, retry_max;
     bool once;                     /* end after one answer */
     bool endless;                  /* `read` goes on until it fails */
+    bool committed;                /* rows' times are those of their commits: how long ago that was is shown */
     bool ends;                     /* end when `open` has worked (it was asked to remove what it had made) */
     const char *watch;             /* a file whose changes (and those of its -wal) are worth a look; or NULL */
 } rows_setup_t;
