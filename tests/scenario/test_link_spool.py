@@ -288,7 +288,7 @@ def test_hostile_words_of_a_log(tools, directory, address, foreign):
     sender = foreign()
     sender.frame(1, s=2**64 - 1)                        # beyond what was ever sent: it holds for what comes, and nothing more
     sender.frame(2, s=5, h=True, c=[7, 2**64 - 1])
-    for wrong in ([1], [1, 2] * 9, "x", [-1, 2], [[1, 2]], {}):
+    for wrong in ([1], [1, 2] * 17, "x", [-1, 2], [[1, 2]], {}):
         sender.frame(3, c=wrong)
     for wrong in (-1, "x", None, 1.5):
         sender.frame(3, s=wrong)
