@@ -24,6 +24,10 @@ char *spool_path(const spool_t *spool, const char *name) {
     return mem_format("%s/%s", spool->directory, name);
 }
 
+char *spool_spare_path(const spool_t *spool, unsigned i) {
+    return mem_format("%s/spare%u", spool->directory, i);
+}
+
 char *spool_segment_path(const spool_t *spool, uint64_t first_index) {
     char name[32];
     segment_name(name, first_index);
@@ -148,6 +152,7 @@ static void spool_free(spool_t *spool) {
     loop_undefer(spool->setup.loop, tell, spool);
     loop_remove(spool->sync_timer);
     loop_remove(spool->retry_timer);
+    loop_remove(spool->spare_timer);
     for (size_t i = 0; i < spool->count; i++) {
         if (spool->segments[i]->fd >= 0)
             close(spool->segments[i]->fd);
@@ -207,6 +212,8 @@ void spool_close(spool_t *spool) {
     if (current && current->fd >= 0 && ftruncate(current->fd, (off_t) current->size) != 0)
         log_debug("%s: its spare room could not be given back", spool->directory);
     spool_mark(spool);
+    while (spool_drop_spare(spool))
+        ;
     if (spool->dropped_events && spool->setup.dropped)
         spool->setup.dropped(spool->setup.argument, spool->dropped_events, spool->dropped_reason);
     spool_free(spool);

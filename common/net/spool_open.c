@@ -210,9 +210,8 @@ static int update_meta(spool_t *spool, bool lost, err_t *err) {
 }
 
 static void remove_leftovers(spool_t *spool) {
-    static const char *const names[] = {"spare", "rewrite"};
-    for (size_t i = 0; i < 2; i++) {
-        char *path = spool_path(spool, names[i]);
+    for (unsigned i = 0; i <= SPARES_MAX; i++) {
+        char *path = i < SPARES_MAX ? spool_spare_path(spool, i) : spool_path(spool, "rewrite");
         unlink(path);
         mem_free(path);
     }

@@ -99,6 +99,8 @@ ssize_t segments_list(uint64_t **first, const char *directory, err_t *err);
 
 /* ---- the spool ---- */
 
+#define SPARES_MAX 16                  /* as many as make up the limit, unless that is larger than 1 GiB */
+
 /* A segment is shared with the mappings of its file that frames and cursors still hold; any thread may give one back. */
 typedef struct segment {
     atomic_uint references;
@@ -130,7 +132,8 @@ struct spool {
     uint64_t segment_size;
     segment_t **segments;              /* oldest first; the last one is written, unless it is damaged */
     size_t count, capacity;
-    bool spare;                        /* a removed segment's file is kept to be overwritten */
+    unsigned spares;                   /* files of removed segments that are kept to be overwritten */
+    unsigned spares_least;             /* since the last look at them: so many were not needed */
     uint64_t bytes;                    /* of all segments */
     /* the group that is open */
     bool in_group, dropping, group_has_frame;
@@ -151,7 +154,7 @@ struct spool {
     uint64_t released_index, released_number;
     bool full;                         /* over the limit, until below 3/4 */
     syncer_t *syncer;
-    loop_watch_t *sync_timer, *retry_timer;
+    loop_watch_t *sync_timer, *retry_timer, *spare_timer;
     int64_t retry_delay;
     bool trouble;
     err_t reason;
@@ -170,6 +173,7 @@ static inline segment_t *spool_current(const spool_t *spool) {
 }
 
 char *spool_path(const spool_t *spool, const char *name);          /* mem_free */
+char *spool_spare_path(const spool_t *spool, unsigned i);          /* mem_free; from 0 */
 char *spool_segment_path(const spool_t *spool, uint64_t first_index);
 segment_t *spool_add_segment(spool_t *spool, const segment_head_t *head);
 void spool_tell(spool_t *spool);                       /* see to it that the callbacks are called */

@@ -9,6 +9,8 @@
 #include "base/memory.h"
 #include "net/spool_private.h"
 
+#define SPARE_IDLE (10 * INT64_C(1000000000))
+
 static bool released(const spool_t *spool, const segment_t *segment) {
     return segment->last_index <= spool->released_index && segment->last_number <= spool->released_number;
 }
@@ -21,25 +23,47 @@ static bool may_go(const spool_t *spool) {
 }
 
 bool spool_drop_spare(spool_t *spool) {
-    if (!spool->spare)
+    if (!spool->spares)
         return false;
-    char *spare = spool_path(spool, "spare");
+    char *spare = spool_spare_path(spool, --spool->spares);
     unlink(spare);
     mem_free(spare);
-    spool->spare = false;
+    if (spool->spares_least > spool->spares)
+        spool->spares_least = spool->spares;
     return true;
+}
+
+/* Those that a while at this pace did not need go one by one: a file's removal takes the disk's time. */
+static void trim_spares(void *argument) {
+    spool_t *spool = argument;
+    spool->spare_timer = NULL;
+    if (spool->spares_least)
+        spool_drop_spare(spool);
+    spool->spares_least = spool->spares;
+    if (spool->spares)
+        spool->spare_timer = loop_timer(spool->setup.loop, SPARE_IDLE, 0, trim_spares, spool);
+}
+
+/* A receiver that lets go of much at a time, as process does with each snapshot, leaves files for all that comes until the next time. With what is in use
+ * they stay inside the limit. */
+static bool keep_spare(spool_t *spool, const segment_t *segment, const char *path) {
+    bool shared = atomic_load_explicit(&segment->references, memory_order_acquire) > 1;
+    uint64_t used = spool->bytes - segment->size + (spool->spares + 1) * spool->segment_size;
+    if (spool->spares == SPARES_MAX || used > spool->setup.limit || spool->trouble || shared || segment->damaged || segment->size < spool->segment_size / 2)
+        return false;
+    char *spare = spool_spare_path(spool, spool->spares);
+    bool kept = rename(path, spare) == 0;
+    mem_free(spare);
+    spool->spares += kept;
+    if (kept && !spool->spare_timer)
+        spool->spare_timer = loop_timer(spool->setup.loop, SPARE_IDLE, 0, trim_spares, spool);
+    return kept;
 }
 
 static void remove_first(spool_t *spool) {
     segment_t *segment = spool->segments[0];
     char *path = spool_segment_path(spool, segment->head.first_index);
-    bool shared = atomic_load_explicit(&segment->references, memory_order_acquire) > 1;
-    if (!spool->spare && !spool->trouble && !shared && !segment->damaged && segment->size >= spool->segment_size / 2) {
-        char *spare = spool_path(spool, "spare");
-        spool->spare = rename(path, spare) == 0;
-        mem_free(spare);
-    }
-    if (!spool->spare || access(path, F_OK) == 0)
+    if (!keep_spare(spool, segment, path))
         unlink(path);
     mem_free(path);
     spool->bytes -= segment->size;

@@ -75,8 +75,10 @@ static void recovered(spool_t *spool) {
 /* The file of a new segment: the spare one under its new name, or a fresh one. */
 static int segment_file(spool_t *spool, const char *path, uint64_t *allocated) {
     *allocated = 0;
-    if (spool->spare) {
-        char *spare = spool_path(spool, "spare");
+    if (spool->spares) {
+        char *spare = spool_spare_path(spool, --spool->spares);
+        if (spool->spares_least > spool->spares)
+            spool->spares_least = spool->spares;
         int fd = open(spare, O_RDWR | O_CLOEXEC);
         if (fd >= 0 && rename(spare, path) != 0) {
             close(fd);
@@ -85,7 +87,6 @@ static int segment_file(spool_t *spool, const char *path, uint64_t *allocated) {
         if (fd < 0)
             unlink(spare);
         mem_free(spare);
-        spool->spare = false;
         struct stat status;
         if (fd >= 0 && fstat(fd, &status) == 0)
             *allocated = (uint64_t) status.st_size;
