@@ -20,11 +20,11 @@ static int malformed(err_t *err, const binlog_event_t *event, const char *what) 
 
 /* The event that describes the log ends with whether the others have a checksum, and has one itself in any case. */
 int binlog_event_read(binlog_event_t *event, const uint8_t *bytes, size_t size, bool *checksums, err_t *err) {
-    binlog_reader_t reader = {bytes, bytes + size, false};
-    uint32_t time = (uint32_t) binlog_number(&reader, 4);
-    uint8_t type = (uint8_t) binlog_number(&reader, 1);
-    uint32_t server = (uint32_t) binlog_number(&reader, 4), length = (uint32_t) binlog_number(&reader, 4);
-    binlog_take(&reader, 6);
+    bytes_t reader = {bytes, bytes + size, false};
+    uint32_t time = (uint32_t) bytes_little(&reader, 4);
+    uint8_t type = (uint8_t) bytes_little(&reader, 1);
+    uint32_t server = (uint32_t) bytes_little(&reader, 4), length = (uint32_t) bytes_little(&reader, 4);
+    bytes_take(&reader, 6);
     if (reader.bad || length != size)
         return err_set(err, "the server sent an event that is malformed (%zu bytes)", size);
     bool summed = *checksums;
@@ -39,23 +39,23 @@ int binlog_event_read(binlog_event_t *event, const uint8_t *bytes, size_t size, 
     if (type == BINLOG_FORMAT)
         *checksums = bytes[size - CHECKSUM_SIZE - 1] == 1;
     if (*checksums) {
-        binlog_reader_t sum = {bytes + size - CHECKSUM_SIZE, bytes + size, false};
-        if (crc32(0, bytes, (uInt) (size - CHECKSUM_SIZE)) != binlog_number(&sum, CHECKSUM_SIZE))
+        bytes_t sum = {bytes + size - CHECKSUM_SIZE, bytes + size, false};
+        if (crc32(0, bytes, (uInt) (size - CHECKSUM_SIZE)) != bytes_little(&sum, CHECKSUM_SIZE))
             return err_set(err, "an event of the server's log does not have its checksum: it is damaged there, or was on its way");
     }
     *event = (binlog_event_t){type, time, server, bytes + HEAD_SIZE, size - HEAD_SIZE - tail};
     return 0;
 }
 
-static binlog_reader_t reader_of(const binlog_event_t *event) {
-    return (binlog_reader_t){event->body, event->body + event->size, false};
+static bytes_t reader_of(const binlog_event_t *event) {
+    return (bytes_t){event->body, event->body + event->size, false};
 }
 
 int binlog_gtid_read(binlog_gtid_t *gtid, bool *single, const binlog_event_t *event, err_t *err) {
-    binlog_reader_t reader = reader_of(event);
-    uint64_t sequence = binlog_number(&reader, 8);
-    uint32_t domain = (uint32_t) binlog_number(&reader, 4);
-    unsigned flags = (unsigned) binlog_number(&reader, 1);
+    bytes_t reader = reader_of(event);
+    uint64_t sequence = bytes_little(&reader, 8);
+    uint32_t domain = (uint32_t) bytes_little(&reader, 4);
+    unsigned flags = (unsigned) bytes_little(&reader, 1);
     if (reader.bad)
         return malformed(err, event, "a transaction's number");
     *gtid = (binlog_gtid_t){domain, event->server, sequence};
@@ -64,21 +64,21 @@ int binlog_gtid_read(binlog_gtid_t *gtid, bool *single, const binlog_event_t *ev
 }
 
 int binlog_query_read(binlog_query_t *query, const binlog_event_t *event, buf_t *space, err_t *err) {
-    binlog_reader_t reader = reader_of(event);
-    binlog_take(&reader, 8);
-    size_t database_size = binlog_number(&reader, 1);
-    binlog_take(&reader, 2);
-    size_t status_size = binlog_number(&reader, 2);
-    binlog_take(&reader, status_size);
-    const char *database = (const char *) binlog_take(&reader, database_size);
-    binlog_take(&reader, 1);
+    bytes_t reader = reader_of(event);
+    bytes_take(&reader, 8);
+    size_t database_size = bytes_little(&reader, 1);
+    bytes_take(&reader, 2);
+    size_t status_size = bytes_little(&reader, 2);
+    bytes_take(&reader, status_size);
+    const char *database = (const char *) bytes_take(&reader, database_size);
+    bytes_take(&reader, 1);
     if (reader.bad)
         return malformed(err, event, "a statement");
     query->database = text_make(database, database_size);
-    query->statement = text_make((const char *) reader.at, binlog_left(&reader));
+    query->statement = text_make((const char *) reader.at, bytes_left(&reader));
     if (event->type == BINLOG_QUERY_COMPRESSED) {
         buf_clear(space);
-        if (!binlog_inflate(space, reader.at, binlog_left(&reader), INFLATED_MAX))
+        if (!binlog_inflate(space, reader.at, bytes_left(&reader), INFLATED_MAX))
             return malformed(err, event, "a compressed statement");
         query->statement = text_make((const char *) space->data, space->size);
     }
@@ -170,8 +170,8 @@ bool binlog_is_rows(uint8_t type) {
 }
 
 uint64_t binlog_table_id(const binlog_event_t *event) {
-    binlog_reader_t reader = reader_of(event);
-    uint64_t id = binlog_number(&reader, 6);
+    bytes_t reader = reader_of(event);
+    uint64_t id = bytes_little(&reader, 6);
     return reader.bad ? UINT64_MAX : id;
 }
 
@@ -181,27 +181,27 @@ int binlog_rows_begin(binlog_rows_t *rows, const binlog_event_t *event, const bi
     unsigned number = event->type - (compressed ? WRITE_1_COMPRESSED : event->type >= WRITE_2 ? WRITE_2 : WRITE_1);
     bool second = compressed ? number >= 3 : event->type >= WRITE_2;
     *rows = (binlog_rows_t){.kind = kinds[number % 3], .table = table, .reader = reader_of(event), .space = space};
-    binlog_reader_t *reader = &rows->reader;
-    binlog_take(reader, 8);
+    bytes_t *reader = &rows->reader;
+    bytes_take(reader, 8);
     if (second) {
-        size_t more = binlog_number(reader, 2);
-        binlog_take(reader, more >= 2 ? more - 2 : SIZE_MAX);
+        size_t more = bytes_little(reader, 2);
+        bytes_take(reader, more >= 2 ? more - 2 : SIZE_MAX);
     }
     if (!table->named)
         return err_set(err, "rows of the table %s.%s were logged without the names of its columns", table->schema, table->name);
     if (binlog_packed(reader) != table->count || reader->bad)
         return err_set(err, "rows of the table %s.%s do not have its columns", table->schema, table->name);
     size_t bits = (table->count + 7) / 8;
-    rows->before = binlog_take(reader, bits);
-    rows->after = rows->kind == 'U' ? binlog_take(reader, bits) : rows->before;
+    rows->before = bytes_take(reader, bits);
+    rows->after = rows->kind == 'U' ? bytes_take(reader, bits) : rows->before;
     if (reader->bad)
         return malformed(err, event, "rows");
     if (!compressed)
         return 0;
     buf_clear(space);
-    if (!binlog_inflate(space, reader->at, binlog_left(reader), INFLATED_MAX))
+    if (!binlog_inflate(space, reader->at, bytes_left(reader), INFLATED_MAX))
         return malformed(err, event, "compressed rows");
-    *reader = (binlog_reader_t){space->data, space->data + space->size, false};
+    *reader = (bytes_t){space->data, space->data + space->size, false};
     return 0;
 }
 
@@ -215,7 +215,7 @@ static int put_image(binlog_rows_t *rows, const uint8_t *there, buf_t *out, err_
     unsigned count = 0, n = 0;
     for (unsigned i = 0; i < table->count; i++)
         count += bit(there, i);
-    const uint8_t *nulls = binlog_take(&rows->reader, (count + 7) / 8);
+    const uint8_t *nulls = bytes_take(&rows->reader, (count + 7) / 8);
     if (!nulls && count)
         return err_set(err, "a row of the table %s.%s is cut off", table->schema, table->name);
     pack_map(out, count);
@@ -234,7 +234,7 @@ static int put_image(binlog_rows_t *rows, const uint8_t *there, buf_t *out, err_
 }
 
 int binlog_rows_next(binlog_rows_t *rows, buf_t *old, buf_t *new, err_t *err) {
-    if (!binlog_left(&rows->reader))
+    if (!bytes_left(&rows->reader))
         return 0;
     const uint8_t *before = rows->reader.at;
     int failed = put_image(rows, rows->before, rows->kind == 'I' ? new : old, err);

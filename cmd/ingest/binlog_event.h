@@ -57,7 +57,7 @@ void binlog_table_free(binlog_table_t *table);
 typedef struct binlog_rows {
     char kind;                         /* I, U, D */
     const binlog_table_t *table;
-    binlog_reader_t reader;
+    bytes_t reader;
     const uint8_t *before, *after;     /* bits: which columns there are */
     buf_t *space;
 } binlog_rows_t;

@@ -86,13 +86,13 @@ static bool is_text(const binlog_column_t *column) {
     }
 }
 
-static void read_signs(binlog_table_t *table, binlog_reader_t *reader) {
+static void read_signs(binlog_table_t *table, bytes_t *reader) {
     unsigned n = 0;
     const uint8_t *bits = reader->at;
     for (unsigned i = 0; i < table->count; i++) {
         if (!is_number(&table->columns[i]))
             continue;
-        if (n / 8 >= binlog_left(reader))
+        if (n / 8 >= bytes_left(reader))
             return;
         table->columns[i].is_unsigned = bits[n / 8] >> (7 - n % 8) & 1;
         n++;
@@ -100,9 +100,9 @@ static void read_signs(binlog_table_t *table, binlog_reader_t *reader) {
 }
 
 /* Of all texts (or of all ENUM and SET): one number for each; or one that most have, then the others with their places among them. */
-static void read_charsets(binlog_table_t *table, binlog_reader_t *reader, bool words, bool common) {
+static void read_charsets(binlog_table_t *table, bytes_t *reader, bool words, bool common) {
     unsigned usual = common ? (unsigned) binlog_packed(reader) : 0, n = 0;
-    uint64_t next = common && binlog_left(reader) ? binlog_packed(reader) : UINT64_MAX;
+    uint64_t next = common && bytes_left(reader) ? binlog_packed(reader) : UINT64_MAX;
     for (unsigned i = 0; i < table->count && !reader->bad; i++) {
         binlog_column_t *column = &table->columns[i];
         if (words ? !is_words(column, 0) : !is_text(column))
@@ -112,16 +112,16 @@ static void read_charsets(binlog_table_t *table, binlog_reader_t *reader, bool w
             column->collation = (unsigned) binlog_packed(reader);
         } else if (n == next) {
             column->collation = (unsigned) binlog_packed(reader);
-            next = binlog_left(reader) ? binlog_packed(reader) : UINT64_MAX;
+            next = bytes_left(reader) ? binlog_packed(reader) : UINT64_MAX;
         }
         n++;
     }
 }
 
-static void read_names(binlog_table_t *table, binlog_reader_t *reader) {
+static void read_names(binlog_table_t *table, bytes_t *reader) {
     for (unsigned i = 0; i < table->count && !reader->bad; i++) {
         size_t size = binlog_packed(reader);
-        const uint8_t *bytes = binlog_take(reader, size);
+        const uint8_t *bytes = bytes_take(reader, size);
         if (!bytes)
             return;
         mem_free(table->columns[i].name);
@@ -131,13 +131,13 @@ static void read_names(binlog_table_t *table, binlog_reader_t *reader) {
     table->named = !reader->bad;
 }
 
-static void read_words(binlog_table_t *table, binlog_reader_t *reader, uint8_t which) {
+static void read_words(binlog_table_t *table, bytes_t *reader, uint8_t which) {
     for (unsigned i = 0; i < table->count && !reader->bad; i++) {
         binlog_column_t *column = &table->columns[i];
         if (!is_words(column, which))
             continue;
         uint64_t count = binlog_packed(reader);
-        if (count > BINLOG_WORDS_MAX || count > binlog_left(reader)) {
+        if (count > BINLOG_WORDS_MAX || count > bytes_left(reader)) {
             reader->bad = true;
             return;
         }
@@ -145,7 +145,7 @@ static void read_words(binlog_table_t *table, binlog_reader_t *reader, uint8_t w
         column->words = mem_zero((count + 1) * sizeof *column->words);
         while (column->word_count < count && !reader->bad) {
             size_t size = binlog_packed(reader);
-            const uint8_t *bytes = binlog_take(reader, size);
+            const uint8_t *bytes = bytes_take(reader, size);
             if (bytes)
                 column->words[column->word_count++] = text_make(mem_text_n((const char *) bytes, size), size);
         }
@@ -153,14 +153,14 @@ static void read_words(binlog_table_t *table, binlog_reader_t *reader, uint8_t w
 }
 
 /* Fields of a type that is not known are passed over. */
-static void read_metadata(binlog_table_t *table, binlog_reader_t *reader) {
-    while (binlog_left(reader)) {
-        unsigned type = (unsigned) binlog_number(reader, 1);
+static void read_metadata(binlog_table_t *table, bytes_t *reader) {
+    while (bytes_left(reader)) {
+        unsigned type = (unsigned) bytes_little(reader, 1);
         size_t size = binlog_packed(reader);
-        const uint8_t *bytes = binlog_take(reader, size);
+        const uint8_t *bytes = bytes_take(reader, size);
         if (!bytes)
             return;
-        binlog_reader_t field = {bytes, bytes + size, false};
+        bytes_t field = {bytes, bytes + size, false};
         switch (type) {
         case SIGNS: read_signs(table, &field); break;
         case DEFAULT_CHARSET: read_charsets(table, &field, false, true); break;
@@ -176,29 +176,29 @@ static void read_metadata(binlog_table_t *table, binlog_reader_t *reader) {
     }
 }
 
-static void read_columns(binlog_table_t *table, binlog_reader_t *reader, const uint8_t *types) {
+static void read_columns(binlog_table_t *table, bytes_t *reader, const uint8_t *types) {
     size_t size = binlog_packed(reader);
-    const uint8_t *bytes = binlog_take(reader, size);
-    binlog_reader_t meta = {bytes, bytes ? bytes + size : NULL, !bytes};
+    const uint8_t *bytes = bytes_take(reader, size);
+    bytes_t meta = {bytes, bytes ? bytes + size : NULL, !bytes};
     for (unsigned i = 0; i < table->count && !meta.bad; i++) {
         table->columns[i].type = types[i];
-        table->columns[i].meta = (uint16_t) binlog_number(&meta, meta_size(types[i]));
+        table->columns[i].meta = (uint16_t) bytes_little(&meta, meta_size(types[i]));
         table->columns[i].collation = BINLOG_BINARY;
     }
     reader->bad |= meta.bad;
 }
 
 binlog_table_t *binlog_table_read(const binlog_event_t *event, err_t *err) {
-    binlog_reader_t reader = {event->body, event->body + event->size, false};
-    binlog_take(&reader, 8);
-    size_t schema_size = binlog_number(&reader, 1);
-    const char *schema = (const char *) binlog_take(&reader, schema_size);
-    binlog_take(&reader, 1);
-    size_t name_size = binlog_number(&reader, 1);
-    const char *name = (const char *) binlog_take(&reader, name_size);
-    binlog_take(&reader, 1);
+    bytes_t reader = {event->body, event->body + event->size, false};
+    bytes_take(&reader, 8);
+    size_t schema_size = bytes_little(&reader, 1);
+    const char *schema = (const char *) bytes_take(&reader, schema_size);
+    bytes_take(&reader, 1);
+    size_t name_size = bytes_little(&reader, 1);
+    const char *name = (const char *) bytes_take(&reader, name_size);
+    bytes_take(&reader, 1);
     uint64_t count = binlog_packed(&reader);
-    const uint8_t *types = count && count <= BINLOG_COLUMNS_MAX ? binlog_take(&reader, count) : NULL;
+    const uint8_t *types = count && count <= BINLOG_COLUMNS_MAX ? bytes_take(&reader, count) : NULL;
     if (reader.bad || !types) {
         err_set(err, "the server sent a table's description that is malformed (%zu bytes)", event->size);
         return NULL;
@@ -211,7 +211,7 @@ binlog_table_t *binlog_table_read(const binlog_event_t *event, err_t *err) {
     table->count = (unsigned) count;
     table->columns = mem_zero(count * sizeof *table->columns);
     read_columns(table, &reader, types);
-    binlog_take(&reader, (count + 7) / 8);
+    bytes_take(&reader, (count + 7) / 8);
     read_metadata(table, &reader);
     if (reader.bad) {
         err_set(err, "the server sent a description of the table %s.%s that is malformed (%zu bytes)", table->schema, table->name, event->size);

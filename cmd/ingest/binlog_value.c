@@ -29,12 +29,12 @@ uint8_t binlog_real_type(const binlog_column_t *column, unsigned *length) {
 }
 
 bool binlog_inflate(buf_t *out, const uint8_t *bytes, size_t size, size_t limit) {
-    binlog_reader_t reader = {bytes, bytes + size, false};
-    unsigned head = (unsigned) binlog_number(&reader, 1);
-    size_t length = binlog_big(&reader, head & 7);
+    bytes_t reader = {bytes, bytes + size, false};
+    unsigned head = (unsigned) bytes_little(&reader, 1);
+    size_t length = bytes_big(&reader, head & 7);
     if (reader.bad || !(head & 0x80) || (head & 0x70) || (head & 7) > 4 || length > limit || length / INFLATED_RATIO > size)
         return false;
-    z_stream stream = {.next_in = (Bytef *) reader.at, .avail_in = (uInt) binlog_left(&reader)};
+    z_stream stream = {.next_in = (Bytef *) reader.at, .avail_in = (uInt) bytes_left(&reader)};
     if (inflateInit2(&stream, head & 8 ? -MAX_WBITS : MAX_WBITS) != Z_OK)
         return false;
     stream.next_out = buf_reserve(out, length + 1);
@@ -55,8 +55,8 @@ static void put_text(buf_t *out, const binlog_column_t *column, text_t text) {
     buf_fini(&utf8);
 }
 
-static void put_integer(buf_t *out, const binlog_column_t *column, binlog_reader_t *reader, unsigned size) {
-    uint64_t number = binlog_number(reader, size);
+static void put_integer(buf_t *out, const binlog_column_t *column, bytes_t *reader, unsigned size) {
+    uint64_t number = bytes_little(reader, size);
     unsigned unused = 64 - 8 * size;
     if (column->is_unsigned)
         pack_uint(out, number);
@@ -64,8 +64,8 @@ static void put_integer(buf_t *out, const binlog_column_t *column, binlog_reader
         pack_int(out, (int64_t) (number << unused) >> unused);
 }
 
-static void put_double(buf_t *out, binlog_reader_t *reader, bool single) {
-    uint64_t bits = binlog_number(reader, single ? 4 : 8);
+static void put_double(buf_t *out, bytes_t *reader, bool single) {
+    uint64_t bits = bytes_little(reader, single ? 4 : 8);
     uint32_t half = (uint32_t) bits;
     float small;
     double number;
@@ -76,7 +76,7 @@ static void put_double(buf_t *out, binlog_reader_t *reader, bool single) {
 
 /* Nine digits to four bytes; what is left over, before and behind the point, to as few as it takes. All bytes of a negative number are inverted, and
  * the first bit after that. */
-static void put_decimal(buf_t *out, const binlog_column_t *column, binlog_reader_t *reader) {
+static void put_decimal(buf_t *out, const binlog_column_t *column, bytes_t *reader) {
     static const uint8_t sizes[10] = {0, 1, 1, 2, 2, 3, 3, 4, 4, 4};
     unsigned precision = column->meta & 0xff, scale = column->meta >> 8;
     if (!precision || precision > DECIMAL_MAX || scale > SCALE_MAX || scale > precision) {
@@ -84,12 +84,12 @@ static void put_decimal(buf_t *out, const binlog_column_t *column, binlog_reader
         return;
     }
     unsigned whole = precision - scale, groups = (whole + 8) / 9 + (scale + 8) / 9;
-    bool negative = binlog_left(reader) && !(*reader->at & 0x80), first = true;
+    bool negative = bytes_left(reader) && !(*reader->at & 0x80), first = true;
     char text[DECIMAL_MAX + 32];
     size_t size = 2, at = size; /* room for a 0 and a sign in front */
     for (unsigned i = 0, before = whole, behind = scale; i < groups; i++) {
         unsigned digits = before ? (before % 9 ? before % 9 : 9) : behind > 9 ? 9 : behind, bytes = sizes[digits];
-        uint32_t group = (uint32_t) binlog_big(reader, bytes);
+        uint32_t group = (uint32_t) bytes_big(reader, bytes);
         if (first)
             group ^= 1u << (8 * bytes - 1);
         if (negative)
@@ -125,7 +125,7 @@ static uint32_t microseconds_of(uint64_t fraction, unsigned bytes) {
     return (uint32_t) (bytes == 1 ? fraction * 10000 : bytes == 2 ? fraction * 100 : fraction);
 }
 
-static bool fraction_size(const binlog_column_t *column, binlog_reader_t *reader, unsigned *bytes) {
+static bool fraction_size(const binlog_column_t *column, bytes_t *reader, unsigned *bytes) {
     *bytes = (column->meta + 1u) / 2;
     reader->bad |= column->meta > 6;
     return !reader->bad;
@@ -143,36 +143,36 @@ static unsigned hms(unsigned hours, unsigned minutes, unsigned seconds) {
     return hours << 12 | minutes << 6 | seconds;
 }
 
-static void put_datetime2(buf_t *out, const binlog_column_t *column, binlog_reader_t *reader) {
+static void put_datetime2(buf_t *out, const binlog_column_t *column, bytes_t *reader) {
     unsigned bytes;
     if (!fraction_size(column, reader, &bytes))
         return;
-    uint64_t packed = binlog_big(reader, 5) & 0x7fffffffffu, fraction = binlog_big(reader, bytes), days = packed >> 17;
+    uint64_t packed = bytes_big(reader, 5) & 0x7fffffffffu, fraction = bytes_big(reader, bytes), days = packed >> 17;
     put_moment(out, (int64_t) ((days >> 5) / 13), (unsigned) ((days >> 5) % 13), days & 31, packed & 0x1ffff, column->meta, microseconds_of(fraction, bytes));
 }
 
 /* YYYYMMDDhhmmss as a number. */
-static void put_datetime(buf_t *out, binlog_reader_t *reader) {
-    uint64_t packed = binlog_number(reader, 8), date = packed / 1000000, time = packed % 1000000;
+static void put_datetime(buf_t *out, bytes_t *reader) {
+    uint64_t packed = bytes_little(reader, 8), date = packed / 1000000, time = packed % 1000000;
     put_moment(out, (int64_t) (date / 10000 % 10000), (unsigned) (date / 100 % 100), date % 100,
                hms((unsigned) (time / 10000), (unsigned) (time / 100 % 100), time % 100), 0, 0);
 }
 
-static void put_timestamp(buf_t *out, const binlog_column_t *column, binlog_reader_t *reader, bool second) {
+static void put_timestamp(buf_t *out, const binlog_column_t *column, bytes_t *reader, bool second) {
     unsigned bytes = 0;
     if (second && !fraction_size(column, reader, &bytes))
         return;
-    int64_t seconds = (int64_t) (second ? binlog_big(reader, 4) : binlog_number(reader, 4));
-    uint32_t microseconds = microseconds_of(binlog_big(reader, bytes), bytes);
+    int64_t seconds = (int64_t) (second ? bytes_big(reader, 4) : bytes_little(reader, 4));
+    uint32_t microseconds = microseconds_of(bytes_big(reader, bytes), bytes);
     if (seconds || microseconds)
         pack_time(out, seconds * NS_PER_S + (microseconds % 1000000) * NS_PER_US);
     else
         put_moment(out, 0, 0, 0, 0, second ? column->meta : 0, 0);
 }
 
-static void put_date(buf_t *out, binlog_reader_t *reader) {
+static void put_date(buf_t *out, bytes_t *reader) {
     char text[32];
-    unsigned packed = (unsigned) binlog_number(reader, 3);
+    unsigned packed = (unsigned) bytes_little(reader, 3);
     int size = snprintf(text, sizeof text, "%04u-%02u-%02u", packed >> 9, packed >> 5 & 15, packed & 31);
     pack_string(out, text, (size_t) size);
 }
@@ -184,18 +184,18 @@ static void put_span(buf_t *out, bool negative, unsigned time, unsigned digits, 
     pack_string(out, text, size);
 }
 
-static void put_time2(buf_t *out, const binlog_column_t *column, binlog_reader_t *reader) {
+static void put_time2(buf_t *out, const binlog_column_t *column, bytes_t *reader) {
     unsigned bytes;
     if (!fraction_size(column, reader, &bytes))
         return;
-    int64_t packed = (int64_t) binlog_big(reader, 3 + bytes) - (INT64_C(0x800000) << 8 * bytes);
+    int64_t packed = (int64_t) bytes_big(reader, 3 + bytes) - (INT64_C(0x800000) << 8 * bytes);
     uint64_t size = (uint64_t) (packed < 0 ? -packed : packed);
     put_span(out, packed < 0, (unsigned) (size >> 8 * bytes) & 0x3fffff, column->meta, microseconds_of(size & ((UINT64_C(1) << 8 * bytes) - 1), bytes));
 }
 
 /* hhhmmss as a number. */
-static void put_time(buf_t *out, binlog_reader_t *reader) {
-    int32_t packed = (int32_t) ((uint32_t) binlog_number(reader, 3) << 8) >> 8;
+static void put_time(buf_t *out, bytes_t *reader) {
+    int32_t packed = (int32_t) ((uint32_t) bytes_little(reader, 3) << 8) >> 8;
     unsigned size = (unsigned) (packed < 0 ? -packed : packed);
     put_span(out, packed < 0, hms(size / 10000, size / 100 % 100, size % 100), 0, 0);
 }
@@ -225,9 +225,9 @@ static void put_words(buf_t *out, const binlog_column_t *column, uint64_t bits) 
 }
 
 /* BINARY(n) is kept without the zeros at its end, CHAR without its blanks. */
-static void put_char(buf_t *out, const binlog_column_t *column, binlog_reader_t *reader, unsigned length) {
-    size_t size = binlog_number(reader, length > 255 ? 2 : 1);
-    const uint8_t *bytes = binlog_take(reader, size);
+static void put_char(buf_t *out, const binlog_column_t *column, bytes_t *reader, unsigned length) {
+    size_t size = bytes_little(reader, length > 255 ? 2 : 1);
+    const uint8_t *bytes = bytes_take(reader, size);
     if (!bytes)
         return;
     if (column->collation != BINLOG_BINARY || size >= length) {
@@ -240,9 +240,9 @@ static void put_char(buf_t *out, const binlog_column_t *column, binlog_reader_t 
     mem_free(padded);
 }
 
-static void put_bytes(buf_t *out, const binlog_column_t *column, binlog_reader_t *reader, unsigned size_of_size, bool compressed) {
-    size_t size = binlog_number(reader, size_of_size);
-    const uint8_t *bytes = binlog_take(reader, size);
+static void put_bytes(buf_t *out, const binlog_column_t *column, bytes_t *reader, unsigned size_of_size, bool compressed) {
+    size_t size = bytes_little(reader, size_of_size);
+    const uint8_t *bytes = bytes_take(reader, size);
     buf_t plain = {0};
     if (!bytes)
         return;
@@ -257,16 +257,16 @@ static void put_bytes(buf_t *out, const binlog_column_t *column, binlog_reader_t
     buf_fini(&plain);
 }
 
-static void put_bit(buf_t *out, const binlog_column_t *column, binlog_reader_t *reader) {
+static void put_bit(buf_t *out, const binlog_column_t *column, bytes_t *reader) {
     unsigned size = (column->meta >> 8) + ((column->meta & 0xff) > 0);
-    const uint8_t *bytes = binlog_take(reader, size);
+    const uint8_t *bytes = bytes_take(reader, size);
     if (size > 8)
         reader->bad = true;
     else if (bytes)
         mysql_put_bits(out, text_make((const char *) bytes, size));
 }
 
-int binlog_value_put(buf_t *out, const binlog_column_t *column, binlog_reader_t *reader) {
+int binlog_value_put(buf_t *out, const binlog_column_t *column, bytes_t *reader) {
     unsigned length;
     uint8_t type = binlog_real_type(column, &length);
     switch (type) {
@@ -279,7 +279,7 @@ int binlog_value_put(buf_t *out, const binlog_column_t *column, binlog_reader_t 
     case MYSQL_TYPE_DOUBLE: put_double(out, reader, false); break;
     case MYSQL_TYPE_NEWDECIMAL: put_decimal(out, column, reader); break;
     case MYSQL_TYPE_YEAR: {
-        unsigned year = (unsigned) binlog_number(reader, 1);
+        unsigned year = (unsigned) bytes_little(reader, 1);
         pack_uint(out, year ? 1900 + year : 0);
         break;
     }
@@ -292,8 +292,8 @@ int binlog_value_put(buf_t *out, const binlog_column_t *column, binlog_reader_t 
     case MYSQL_TYPE_TIMESTAMP: put_timestamp(out, column, reader, false); break;
     case MYSQL_TYPE_TIMESTAMP2: put_timestamp(out, column, reader, true); break;
     case MYSQL_TYPE_BIT: put_bit(out, column, reader); break;
-    case MYSQL_TYPE_ENUM: put_word(out, column, binlog_number(reader, length <= 2 ? length : 2)); break;
-    case MYSQL_TYPE_SET: put_words(out, column, binlog_number(reader, length <= 8 ? length : 8)); break;
+    case MYSQL_TYPE_ENUM: put_word(out, column, bytes_little(reader, length <= 2 ? length : 2)); break;
+    case MYSQL_TYPE_SET: put_words(out, column, bytes_little(reader, length <= 8 ? length : 8)); break;
     case MYSQL_TYPE_STRING: put_char(out, column, reader, length); break;
     case MYSQL_TYPE_VAR_STRING:
     case MYSQL_TYPE_VARCHAR: put_bytes(out, column, reader, column->meta > 255 ? 2 : 1, false); break;

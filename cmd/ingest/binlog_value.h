@@ -24,7 +24,7 @@ typedef struct binlog_column {
 /* What a column's type is called on disk: ENUM and SET hide behind STRING. *length: of ENUM and SET in bytes, of CHAR the greatest. */
 uint8_t binlog_real_type(const binlog_column_t *column, unsigned *length);
 /* Takes the value of the column from the row and appends it as ours. -1: it is not there whole, or of a type that is not known. */
-int binlog_value_put(buf_t *out, const binlog_column_t *column, binlog_reader_t *reader);
+int binlog_value_put(buf_t *out, const binlog_column_t *column, bytes_t *reader);
 /* What the server had compressed: a byte with the length of the length, the length, and a zlib stream. False: it is damaged, or larger than `limit`. */
 bool binlog_inflate(buf_t *out, const uint8_t *bytes, size_t size, size_t limit);
 

@@ -3,51 +3,25 @@
 
 #include <string.h>
 
-typedef struct reader {
-    const uint8_t *at, *end;
-    bool bad;
-} reader_t;
+#include "base/bytes.h"
 
-static const uint8_t *take(reader_t *reader, size_t size) {
-    if (reader->bad || (size_t) (reader->end - reader->at) < size) {
-        reader->bad = true;
-        return NULL;
-    }
-    reader->at += size;
-    return reader->at - size;
-}
-
-static unsigned take_byte(reader_t *reader) {
-    const uint8_t *p = take(reader, 1);
-    return p ? *p : 0;
-}
-
-static uint16_t take_u16(reader_t *reader) {
-    const uint8_t *p = take(reader, 2);
-    return p ? (uint16_t) (p[0] << 8 | p[1]) : 0;
-}
-
-static text_t take_text(reader_t *reader) {
-    size_t size = take_u16(reader);
-    const uint8_t *p = take(reader, size);
+static text_t take_text(bytes_t *reader) {
+    size_t size = bytes_big(reader, 2);
+    const uint8_t *p = bytes_take(reader, size);
     return p ? text_make((const char *) p, size) : text_make("", 0);
 }
 
 /* 1.5.5: seven bits a byte, lowest first. */
-static uint32_t take_varint(reader_t *reader) {
+static uint32_t take_varint(bytes_t *reader) {
     uint32_t value = 0;
     for (unsigned i = 0; i < 4; i++) {
-        unsigned byte = take_byte(reader);
+        unsigned byte = bytes_big(reader, 1);
         value |= (uint32_t) (byte & 127) << (7 * i);
         if (!(byte & 128))
             return value;
     }
     reader->bad = true;
     return 0;
-}
-
-static size_t left(const reader_t *reader) {
-    return reader->bad ? 0 : (size_t) (reader->end - reader->at);
 }
 
 /* 2.2.2.2: what a property's value is: byte, 2 or 4 bytes, variable, text or binary, pair of texts. */
@@ -70,21 +44,21 @@ static char property_kind(uint32_t id) {
     }
 }
 
-static void take_properties(reader_t *reader, mqtt_packet_t *packet) {
+static void take_properties(bytes_t *reader, mqtt_packet_t *packet) {
     uint32_t size = take_varint(reader);
-    const uint8_t *from = take(reader, size);
+    const uint8_t *from = bytes_take(reader, size);
     if (!from)
         return;
-    reader_t inside = {.at = from, .end = from + size};
-    while (left(&inside) && !inside.bad) {
+    bytes_t inside = {.at = from, .end = from + size};
+    while (bytes_left(&inside) && !inside.bad) {
         uint32_t id = take_varint(&inside);
         switch (property_kind(id)) {
-        case '1': take_byte(&inside); break;
-        case '4': take(&inside, 4); break;
+        case '1': bytes_big(&inside, 1); break;
+        case '4': bytes_take(&inside, 4); break;
         case 'v': take_varint(&inside); break;
         case 'p': take_text(&inside); take_text(&inside); break;
         case '2': {
-            uint16_t value = take_u16(&inside);
+            uint16_t value = bytes_big(&inside, 2);
             if (id == 0x13)
                 packet->keepalive = value;
             break;
@@ -114,16 +88,16 @@ ssize_t mqtt_packet_size(const uint8_t *data, size_t size) {
     return -1;
 }
 
-static void read_publish(reader_t *reader, mqtt_packet_t *packet, mqtt_version_t version, unsigned flags) {
+static void read_publish(bytes_t *reader, mqtt_packet_t *packet, mqtt_version_t version, unsigned flags) {
     packet->qos = flags >> 1 & 3;
     packet->again = flags & 8;
     packet->retained = flags & 1;
     packet->topic = take_text(reader);
     if (packet->qos)
-        packet->id = take_u16(reader);
+        packet->id = bytes_big(reader, 2);
     if (version == MQTT_5_0)
         take_properties(reader, packet);
-    packet->payload = text_make((const char *) reader->at, left(reader));
+    packet->payload = text_make((const char *) reader->at, bytes_left(reader));
     /* Topic aliases are not offered (3.1.2.11.5), so there is a topic; and nobody publishes to a wildcard (3.3.2-2). */
     reader->bad |= packet->qos == 3 || (packet->qos && !packet->id) || !packet->topic.size || memchr(packet->topic.data, '#', packet->topic.size) ||
                    memchr(packet->topic.data, '+', packet->topic.size) || memchr(packet->topic.data, 0, packet->topic.size) ||
@@ -131,38 +105,38 @@ static void read_publish(reader_t *reader, mqtt_packet_t *packet, mqtt_version_t
 }
 
 int mqtt_packet_read(mqtt_packet_t *packet, mqtt_version_t version, const uint8_t *data, size_t size, err_t *err) {
-    reader_t reader = {.at = data, .end = data + size};
-    unsigned first = take_byte(&reader);
+    bytes_t reader = {.at = data, .end = data + size};
+    unsigned first = bytes_big(&reader, 1);
     bool five = version == MQTT_5_0;
     take_varint(&reader);
     *packet = (mqtt_packet_t){.type = (mqtt_type_t) (first >> 4)};
     switch (packet->type) {
     case MQTT_CONNACK:
-        packet->session = take_byte(&reader) & 1;
-        packet->reason = take_byte(&reader);
-        if (five && left(&reader)) /* a server that does not know 5.0 answers as 3.1.1 does */
+        packet->session = bytes_big(&reader, 1) & 1;
+        packet->reason = bytes_big(&reader, 1);
+        if (five && bytes_left(&reader)) /* a server that does not know 5.0 answers as 3.1.1 does */
             take_properties(&reader, packet);
         break;
     case MQTT_PUBLISH:
         read_publish(&reader, packet, version, first & 15);
         break;
     case MQTT_PUBREL:
-        packet->id = take_u16(&reader);
+        packet->id = bytes_big(&reader, 2);
         reader.bad |= !packet->id;
         break;
     case MQTT_SUBACK:
     case MQTT_UNSUBACK:
-        packet->id = take_u16(&reader);
+        packet->id = bytes_big(&reader, 2);
         if (five)
             take_properties(&reader, packet);
-        packet->codes = text_make((const char *) reader.at, left(&reader));
+        packet->codes = text_make((const char *) reader.at, bytes_left(&reader));
         break;
     case MQTT_PINGRESP:
         break;
     case MQTT_DISCONNECT:
-        if (five && left(&reader))
-            packet->reason = take_byte(&reader);
-        if (five && left(&reader))
+        if (five && bytes_left(&reader))
+            packet->reason = bytes_big(&reader, 1);
+        if (five && bytes_left(&reader))
             take_properties(&reader, packet);
         break;
     default:
@@ -172,8 +146,8 @@ int mqtt_packet_read(mqtt_packet_t *packet, mqtt_version_t version, const uint8_
 }
 
 int mqtt_publish_head(mqtt_packet_t *packet, mqtt_version_t version, const uint8_t *data, size_t size, err_t *err) {
-    reader_t reader = {.at = data, .end = data + size};
-    unsigned first = take_byte(&reader);
+    bytes_t reader = {.at = data, .end = data + size};
+    unsigned first = bytes_big(&reader, 1);
     take_varint(&reader);
     *packet = (mqtt_packet_t){.type = (mqtt_type_t) (first >> 4)};
     if (packet->type != MQTT_PUBLISH)

@@ -1,35 +1,14 @@
 /* Decodes what the plugin pgoutput sends. */
 #include "pg_output.h"
 
+#include "base/bytes.h"
 #include "base/clock.h"
 #include "base/memory.h"
 
 #define EPOCH_2000 (INT64_C(946684800) * 1000000)      /* µs: PostgreSQL counts from 2000-01-01 */
 #define TRUNCATED_MAX 100000
 
-typedef struct reader {
-    const uint8_t *at, *end;
-    bool bad;
-} reader_t;
-
-static const uint8_t *take(reader_t *reader, size_t size) {
-    if (reader->bad || (size_t) (reader->end - reader->at) < size) {
-        reader->bad = true;
-        return NULL;
-    }
-    reader->at += size;
-    return reader->at - size;
-}
-
-static uint64_t take_number(reader_t *reader, size_t size) {
-    const uint8_t *bytes = take(reader, size);
-    uint64_t number = 0;
-    for (size_t i = 0; bytes && i < size; i++)
-        number = number << 8 | bytes[i];
-    return number;
-}
-
-static text_t take_name(reader_t *reader) {
+static text_t take_name(bytes_t *reader) {
     const uint8_t *begin = reader->at, *nul = reader->bad || begin == reader->end ? NULL : memchr(begin, 0, (size_t) (reader->end - begin));
     if (!nul) {
         reader->bad = true;
@@ -39,8 +18,8 @@ static text_t take_name(reader_t *reader) {
     return text_make((const char *) begin, (size_t) (nul - begin));
 }
 
-static int64_t take_time(reader_t *reader) {
-    int64_t us = (int64_t) take_number(reader, 8), ns;
+static int64_t take_time(bytes_t *reader) {
+    int64_t us = (int64_t) bytes_big(reader, 8), ns;
     if (__builtin_add_overflow(us, EPOCH_2000, &us) || __builtin_mul_overflow(us, NS_PER_US, &ns))
         return 0;
     return ns;
@@ -79,11 +58,11 @@ static text_t key_of(const uint32_t *oid) {
     return text_make((const char *) oid, sizeof *oid);
 }
 
-static void take_relation(output_decoder_t *decoder, reader_t *reader, output_t *message) {
-    uint32_t oid = (uint32_t) take_number(reader, 4);
+static void take_relation(output_decoder_t *decoder, bytes_t *reader, output_t *message) {
+    uint32_t oid = (uint32_t) bytes_big(reader, 4);
     text_t schema = take_name(reader), table = take_name(reader);
-    take_number(reader, 1);
-    unsigned count = (unsigned) take_number(reader, 2);
+    bytes_big(reader, 1);
+    unsigned count = (unsigned) bytes_big(reader, 2);
     if (reader->bad || count > OUTPUT_COLUMNS_MAX) {
         reader->bad = true;
         return;
@@ -94,11 +73,11 @@ static void take_relation(output_decoder_t *decoder, reader_t *reader, output_t 
     relation->columns = mem_zero((count + 1) * sizeof *relation->columns);
     for (; relation->count < count && !reader->bad; relation->count++) {
         output_column_t *column = &relation->columns[relation->count];
-        column->key = take_number(reader, 1) & 1;
+        column->key = bytes_big(reader, 1) & 1;
         text_t name = take_name(reader);
         column->name = mem_text_n(name.data, name.size);
-        column->type = (uint32_t) take_number(reader, 4);
-        take_number(reader, 4);
+        column->type = (uint32_t) bytes_big(reader, 4);
+        bytes_big(reader, 4);
     }
     if (reader->bad) {
         free_relation(relation);
@@ -110,27 +89,27 @@ static void take_relation(output_decoder_t *decoder, reader_t *reader, output_t 
     message->relation = relation;
 }
 
-static output_relation_t *take_known(output_decoder_t *decoder, reader_t *reader) {
-    uint32_t oid = (uint32_t) take_number(reader, 4);
+static output_relation_t *take_known(output_decoder_t *decoder, bytes_t *reader) {
+    uint32_t oid = (uint32_t) bytes_big(reader, 4);
     output_relation_t *relation = reader->bad ? NULL : map_get(decoder->relations, key_of(&oid));
     if (!relation)
         reader->bad = true;
     return relation;
 }
 
-static void take_row(reader_t *reader, const output_relation_t *relation, output_row_t *row) {
-    unsigned count = (unsigned) take_number(reader, 2);
+static void take_row(bytes_t *reader, const output_relation_t *relation, output_row_t *row) {
+    unsigned count = (unsigned) bytes_big(reader, 2);
     if (reader->bad || count > relation->count) {
         reader->bad = true;
         return;
     }
     for (unsigned i = 0; i < count && !reader->bad; i++) {
         output_field_t *field = &row->fields[i];
-        field->kind = (char) take_number(reader, 1);
+        field->kind = (char) bytes_big(reader, 1);
         field->text = text_make("", 0);
         if (field->kind == 't') {
-            size_t size = take_number(reader, 4);
-            field->text = text_make((const char *) take(reader, size), size);
+            size_t size = bytes_big(reader, 4);
+            field->text = text_make((const char *) bytes_take(reader, size), size);
         } else if (field->kind != 'n' && field->kind != 'u') {
             reader->bad = true;
         }
@@ -139,17 +118,17 @@ static void take_row(reader_t *reader, const output_relation_t *relation, output
 }
 
 /* Row by row, each with the letter that says which one it is. */
-static void take_change(output_decoder_t *decoder, reader_t *reader, output_t *message) {
+static void take_change(output_decoder_t *decoder, bytes_t *reader, output_t *message) {
     message->relation = take_known(decoder, reader);
     if (reader->bad)
         return;
-    char which = (char) take_number(reader, 1);
+    char which = (char) bytes_big(reader, 1);
     if (message->kind != 'I' && (which == 'K' || which == 'O')) {
         message->old_kind = which;
         take_row(reader, message->relation, &message->old);
         if (message->kind == 'D')
             return;
-        which = (char) take_number(reader, 1);
+        which = (char) bytes_big(reader, 1);
     }
     if (which != 'N' || message->kind == 'D')
         reader->bad = true;
@@ -157,9 +136,9 @@ static void take_change(output_decoder_t *decoder, reader_t *reader, output_t *m
         take_row(reader, message->relation, &message->new);
 }
 
-static void take_truncate(output_decoder_t *decoder, reader_t *reader, output_t *message) {
-    uint64_t count = take_number(reader, 4);
-    take_number(reader, 1);
+static void take_truncate(output_decoder_t *decoder, bytes_t *reader, output_t *message) {
+    uint64_t count = bytes_big(reader, 4);
+    bytes_big(reader, 1);
     if (reader->bad || count > TRUNCATED_MAX || count * 4 > (size_t) (reader->end - reader->at)) {
         reader->bad = true;
         return;
@@ -171,22 +150,22 @@ static void take_truncate(output_decoder_t *decoder, reader_t *reader, output_t 
 }
 
 int output_decode(output_decoder_t *decoder, const uint8_t *bytes, size_t size, err_t *err) {
-    reader_t reader = {bytes, bytes + size, false};
+    bytes_t reader = {bytes, bytes + size, false};
     output_t *message = &decoder->message;
-    message->kind = (char) take_number(&reader, 1);
+    message->kind = (char) bytes_big(&reader, 1);
     message->relation = NULL;
     message->old_kind = 0;
     message->old.count = message->new.count = message->truncated = 0;
     switch (message->kind) {
     case 'B':
-        message->lsn = take_number(&reader, 8);
+        message->lsn = bytes_big(&reader, 8);
         message->time = take_time(&reader);
-        message->xid = (uint32_t) take_number(&reader, 4);
+        message->xid = (uint32_t) bytes_big(&reader, 4);
         break;
     case 'C':
-        take_number(&reader, 1);
-        message->lsn = take_number(&reader, 8);
-        message->end = take_number(&reader, 8);
+        bytes_big(&reader, 1);
+        message->lsn = bytes_big(&reader, 8);
+        message->end = bytes_big(&reader, 8);
         message->time = take_time(&reader);
         break;
     case 'R': take_relation(decoder, &reader, message); break;
@@ -195,11 +174,11 @@ int output_decode(output_decoder_t *decoder, const uint8_t *bytes, size_t size, 
     case 'D': take_change(decoder, &reader, message); break;
     case 'T': take_truncate(decoder, &reader, message); break;
     case 'O':
-        take_number(&reader, 8);
+        bytes_big(&reader, 8);
         take_name(&reader);
         break;
     case 'Y':
-        take_number(&reader, 4);
+        bytes_big(&reader, 4);
         take_name(&reader);
         take_name(&reader);
         break;

@@ -201,13 +201,13 @@ static void on_output(void *argument) {
     stage_output_changed(argument);
 }
 
-static void on_dropped(void *argument, uint64_t events, const char *reason) {
+void stage_dropped(void *argument, uint64_t events, const char *reason) {
     stage_t *stage = argument;
     static log_limit_t limit;
     stage->ledger.dropped += events;
     stage->ledger.out -= events < stage->ledger.out ? events : stage->ledger.out;
     if (log_limited(&limit))
-        log_error("dropped %llu events: %s (--on-full); the receiver is too slow or away", (unsigned long long) events, reason);
+        log_error("dropped %llu events: %s (--on-full); what takes them is too slow or away", (unsigned long long) events, reason);
 }
 
 static void on_failed(void *argument, const char *reason) {
@@ -244,7 +244,7 @@ int stage_outputs_open(stage_t *stage, err_t *err) {
         .format = &stage->settings.format,
         .room = on_output,
         .durable = on_output,
-        .dropped = on_dropped,
+        .dropped = stage_dropped,
         .failed = on_failed,
         .left = on_left,
         .argument = stage,

@@ -94,6 +94,7 @@ void stage_options_fini(stage_t *stage);
 int stage_outputs_open(stage_t *stage, err_t *err);
 void stage_outputs_end(stage_t *stage);               /* sends the ends; calls stage_outputs_ended when acknowledged */
 void stage_outputs_free(stage_t *stage);
+void stage_dropped(void *stage, uint64_t events, const char *reason);      /* in stage_output.c: a link or the log gave up events by its policy */
 void stage_output_changed(stage_t *stage);            /* in stage_input.c: room or durability moved */
 void stage_all_ended(stage_t *stage);                 /* in stage.c: every output has ended */
 

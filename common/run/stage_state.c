@@ -120,15 +120,6 @@ static void on_room(void *argument) {
     stage_output_changed(argument);
 }
 
-static void on_dropped(void *argument, uint64_t events, const char *reason) {
-    stage_t *stage = argument;
-    static log_limit_t limit;
-    stage->ledger.dropped += events;
-    stage->ledger.out -= events < stage->ledger.out ? events : stage->ledger.out;
-    if (log_limited(&limit))
-        log_error("dropped %llu events: %s (--on-full); what takes them is too slow or away", (unsigned long long) events, reason);
-}
-
 static void on_trouble(void *argument, const char *reason) {
     stage_t *stage = argument;
     stage->private->state->trouble = reason != NULL;
@@ -157,7 +148,7 @@ static int open_spool(stage_t *stage, err_t *err) {
         .written = on_written,
         .synced = on_synced,
         .room = on_room,
-        .dropped = on_dropped,
+        .dropped = stage_dropped,
         .trouble = on_trouble,
         .argument = stage,
     };
