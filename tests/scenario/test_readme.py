@@ -47,7 +47,7 @@ def check_log(output, directory):
 
 
 def check_enriched(output, directory):
-    assert [json.loads(line) for line in output.splitlines()] == [{"host": "db1", "load": 3.5, "owner": "bert", "percent": 350}]
+    assert [json.loads(line) for line in output.splitlines()] == [{"host": "db1", "load": 3.5, "team": "billing", "percent": 350}]
 
 
 def check_links(output, directory):
