@@ -23,9 +23,6 @@ int command_usage(const char *command, const char *format, ...) __attribute__((f
 /* "streamctl: TEXT" on stderr; returns 1. */
 int command_failed(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* What check says of the file at `path`; its exit status. *fits: false when a stage would refuse the state that it has. */
-int check_config(const char *path, bool *fits);
-
 /* The option `name` ("-n", "--lines") in the words: takes it out together with its value, which is returned; NULL when it is not there.
  * *missing: it is there without a value. command_flag: an option without a value. */
 const char *command_option(int *argc, char **argv, const char *letter, const char *name, int *missing);

@@ -66,7 +66,7 @@ static int read_stopped(audit_t *audit, const char *path, const char *run_dir) {
     config_errors_t errors = {0};
     err_t err = {{0}};
     int status = 0;
-    if (tools_load_config(&config, path, &errors)) {
+    if (tools_load_config(&config, path, &errors, NULL)) {
         config_errors_print(&errors, path, stderr);
         status = EXIT_FAILURE;
     } else if (topology_new(&topology, config, run_dir, &err)) {

@@ -113,18 +113,7 @@ int command_restart(int argc, char **argv) {
         return command_failed("%s", err.text);
     char *config = rundir_config(run_dir);
     const char *path = target.config ? target.config : config ? config : "config.json";
-    int status = 0;
-    if (rundir_holder(run_dir)) {
-        bool fits = true;
-        status = check_config(path, &fits);
-        if (status == 0 && !fits)
-            status = command_failed("what runs goes on: the changed stage would refuse its state. 'streamctl stop', 'streamctl reset STAGE' (what it "
-                                    "holds is lost) and 'streamctl start' begin it anew");
-        if (status == 0)
-            status = shut_down(run_dir);
-    }
-    if (status == 0)
-        status = start_background(path, false, false);
+    int status = rundir_holder(run_dir) ? replace_background(path, run_dir, shut_down) : start_background(path, false, false);
     mem_free(config);
     mem_free(run_dir);
     return status;

@@ -43,7 +43,7 @@ static int subject_open(subject_t *subject, const char *command, int argc, char 
     noted = run_dir ? rundir_config(run_dir) : NULL;
     const char *path = noted ? noted : target_config(&subject->target);
     int status = 0;
-    if (tools_load_config(&subject->config, path, &errors)) {
+    if (tools_load_config(&subject->config, path, &errors, NULL)) {
         config_errors_print(&errors, path, stderr);
         status = EX_USAGE;
     } else {

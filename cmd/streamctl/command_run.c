@@ -29,6 +29,7 @@
 typedef struct instance {
     config_t *config;
     topology_t *topology;
+    config_errors_t warnings;         /* of the configuration */
     char *run_dir, *own_log;
     bool foreground;
     bool reset;                       /* delete the state first; the user has agreed */
@@ -210,6 +211,7 @@ static int live(instance_t *instance) {
 static void instance_fini(instance_t *instance) {
     topology_free(instance->topology);
     config_free(instance->config);
+    config_errors_fini(&instance->warnings);
     mem_free(instance->run_dir);
     mem_free(instance->own_log);
 }
@@ -220,7 +222,7 @@ static int prepare(instance_t *instance, const char *path) {
     err_t err = {{0}};
     *instance = (instance_t){.report = -1, .lock = -1, .state_lock = -1};
     int status = 0;
-    if (tools_load_config(&instance->config, path, &errors)) {
+    if (tools_load_config(&instance->config, path, &errors, &instance->warnings)) {
         config_errors_print(&errors, path, stderr);
         status = EX_USAGE;
     } else {
@@ -406,21 +408,40 @@ static void wait_until_gone(const char *run_dir) {
         usleep(10000);
 }
 
+/* The exit status. */
+static int start_prepared(instance_t *instance) {
+    pid_t holder = rundir_holder(instance->run_dir);
+    if (holder)
+        return command_failed("%s is already running (process %d)", instance->config->path, (int) holder);
+    int status = EXIT_FAILURE, fd = go_background(instance, &status);
+    if (fd >= 0)
+        status = wait_until_settled(instance, fd);
+    if (fd >= 0 && status)
+        wait_until_gone(instance->run_dir);
+    return status;
+}
+
 int start_background(const char *config_path, bool reset, bool yes) {
     instance_t instance;
     int status = prepare(&instance, config_path);
     if (status == 0)
         status = agree_to_reset(&instance, "start", NULL, (reset_words_t){reset, yes});
-    pid_t holder = status ? 0 : rundir_holder(instance.run_dir);
-    if (holder)
-        status = command_failed("%s is already running (process %d)", instance.config->path, (int) holder);
-    if (status == 0) {
-        int fd = go_background(&instance, &status);
-        if (fd >= 0)
-            status = wait_until_settled(&instance, fd);
-        if (fd >= 0 && status)
-            wait_until_gone(instance.run_dir);
-    }
+    if (status == 0)
+        status = start_prepared(&instance);
+    instance_fini(&instance);
+    return status;
+}
+
+int replace_background(const char *config_path, const char *run_dir, int (*stop)(const char *run_dir)) {
+    instance_t instance;
+    int status = prepare(&instance, config_path);
+    if (status == 0 && !check_report(config_path, instance.config, instance.topology, &instance.warnings))
+        status = command_failed("what runs goes on: the changed stage would refuse its state. 'streamctl stop', 'streamctl reset STAGE' (what it "
+                                "holds is lost) and 'streamctl start' begin it anew");
+    if (status == 0)
+        status = stop(run_dir);
+    if (status == 0)
+        status = start_prepared(&instance);
     instance_fini(&instance);
     return status;
 }

@@ -177,43 +177,31 @@ static void report_program(const config_t *config, const config_pipeline_t *pipe
         config_errors_add(errors, place_in_config(config, pipeline, 1, 1), "pipeline \"%s\": the program is not valid", name_of(pipeline));
 }
 
-static void check_program(const config_t *config, const config_pipeline_t *pipeline, char *process, config_errors_t *errors) {
+static void note_warnings(const config_t *config, const config_pipeline_t *pipeline, const json_t *answer, config_errors_t *warnings) {
+    const json_t *item;
+    size_t i;
+    json_array_foreach(json_object_get(answer, "warnings"), i, item)
+        config_errors_add(warnings, place_in_config(config, pipeline, 1, 1), "warning: pipeline \"%s\": %s", name_of(pipeline), json_string_value(item));
+}
+
+static void check_program(const config_t *config, const config_pipeline_t *pipeline, char *process, config_errors_t *errors,
+                          config_errors_t *warnings) {
     char *arguments[] = {process, "--check=json", "-f", "/proc/self/fd/3", NULL};
     buf_t output = {0};
     err_t err = {{0}};
     int status = tools_capture(arguments, config->directory, text_of(pipeline->program), false, ANSWER_MAX, &output, &err);
     if (status < 0) {
         config_errors_add(errors, (config_place_t){0, 0}, "pipeline \"%s\": %s", name_of(pipeline), err.text);
-    } else if (status) {
+    } else {
         json_error_t error;
         json_t *answer = json_loadb(output.data ? (const char *) output.data : "", output.size, 0, &error);
-        report_program(config, pipeline, answer, errors);
+        if (status)
+            report_program(config, pipeline, answer, errors);
+        else if (warnings)
+            note_warnings(config, pipeline, answer, warnings);
         json_decref(answer);
     }
     buf_fini(&output);
-}
-
-static void warn_of_program(const config_t *config, const config_pipeline_t *pipeline, char *process) {
-    char *arguments[] = {process, "--check=json", "-f", "/proc/self/fd/3", NULL};
-    buf_t output = {0};
-    err_t err = {{0}};
-    if (tools_capture(arguments, config->directory, text_of(pipeline->program), false, ANSWER_MAX, &output, &err) == 0) {
-        json_error_t error;
-        json_t *answer = json_loadb(output.data ? (const char *) output.data : "", output.size, 0, &error);
-        const json_t *list = json_object_get(answer, "warnings");
-        for (size_t i = 0; i < json_array_size(list); i++)
-            printf("%s: warning: pipeline \"%s\": %s\n", config->path, name_of(pipeline), json_string_value(json_array_get(list, i)));
-        json_decref(answer);
-    }
-    buf_fini(&output);
-}
-
-void tools_warn(const config_t *config) {
-    char *process = tools_path("process");
-    for (size_t i = 0; i < config->pipeline_count; i++)
-        if (config->pipelines[i].program)
-            warn_of_program(config, &config->pipelines[i], process);
-    mem_free(process);
 }
 
 /* What only the tool itself can say of an entry: a URL that is missing, options that exclude each other. */
@@ -255,7 +243,7 @@ static void check_entries(const config_t *config, config_errors_t *errors) {
     mem_free(broadcast);
 }
 
-int tools_load_config(config_t **config, const char *path, config_errors_t *errors) {
+int tools_load_config(config_t **config, const char *path, config_errors_t *errors, config_errors_t *warnings) {
     config_tool_t *ingest = NULL, *broadcast = NULL;
     err_t err = {{0}};
     config_t *loaded = NULL;
@@ -269,11 +257,13 @@ int tools_load_config(config_t **config, const char *path, config_errors_t *erro
     char *process = tools_path("process");
     for (size_t i = 0; loaded && i < loaded->pipeline_count; i++)
         if (loaded->pipelines[i].program)
-            check_program(loaded, &loaded->pipelines[i], process, errors);
+            check_program(loaded, &loaded->pipelines[i], process, errors, warnings);
     mem_free(process);
     if (loaded)
         check_entries(loaded, errors);
     config_errors_sort(errors);
+    if (warnings)
+        config_errors_sort(warnings);
     if (errors->count) {
         config_free(loaded);
         goto out;

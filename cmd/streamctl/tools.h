@@ -13,9 +13,8 @@ char *tools_own_path(void);
  * status, or -1 with the error when it could not run or took longer than 10 s. Its stderr is ours, or with `merge` goes to the output, too. */
 int tools_capture(char *const *arguments, const char *directory, text_t input, bool merge, size_t limit, buf_t *output, err_t *err);
 
-/* config.json read and checked with the tools' help: drivers, options, and each program by `process --check=json`. */
-int tools_load_config(config_t **config, const char *path, config_errors_t *errors);
-/* What the programs of a configuration without errors need from outside and would not find now: a line each on standard output. */
-void tools_warn(const config_t *config);
+/* config.json read and checked with the tools' help: drivers, options, and each program by `process --check=json`. `warnings`, which may
+ * be NULL, gets what programs need from outside and would not find now, as "warning: TEXT". */
+int tools_load_config(config_t **config, const char *path, config_errors_t *errors, config_errors_t *warnings);
 
 #endif

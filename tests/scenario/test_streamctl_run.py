@@ -3,10 +3,11 @@
 import json
 import os
 import re
+import shutil
 import signal
 
 from instance import EX_USAGE, alive, control, csv_source, seqs, seqs_so_far, write_csv  # noqa: F401
-from support import free_port, wait_for
+from support import free_port, tool_path, wait_for
 
 SENSORS = {"name": "sensors", "type": "sensors", "rate": 200}
 
@@ -179,6 +180,22 @@ def test_restart_reads_the_file_anew(control, directory):
     (directory / "config.json").write_text("{")
     assert control.command("restart").status == EX_USAGE
     assert control.status()["pid"] == status["pid"]    # what runs goes on
+
+
+def test_restart_looks_at_each_program_once(control, directory):
+    """Each look is a process: a hundred of them are what a restart takes its time for."""
+    (directory / "bin").mkdir()
+    for name in ("streamctl", "ingest", "broadcast", "process"):
+        shutil.copy(tool_path(name), directory / "bin" / (name if name != "process" else "process.real"))
+    process = directory / "bin/process"
+    process.write_text(f'#!/bin/sh\n[ "$1" != --check=json ] || echo x >> "{directory}/looks"\nexec "{process}.real" "$@"\n')
+    process.chmod(0o755)
+    control.config(sources=[SENSORS], pipelines=[{"name": f"p{i}", "program": "where temperature > 0"} for i in range(3)])
+    for command in ("start", "restart", "check"):
+        (directory / "looks").write_text("")
+        done = control.tools.run(str(directory / "bin/streamctl"), command, seconds=60, env=control.env)
+        assert done.status == 0, f"{done.err}"
+        assert (directory / "looks").read_text() == 3 * "x\n", command
 
 
 def test_restart_of_one_stage_leaves_the_others(control, directory):
