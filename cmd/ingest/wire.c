@@ -9,6 +9,8 @@
 #include "base/clock.h"
 #include "base/memory.h"
 
+#define UNSENT_MAX (1u << 20)      /* bytes; a server that takes no more than that of ours is not read either */
+
 struct wire {
     wire_setup_t setup;
     CURLM *multi;
@@ -17,6 +19,7 @@ struct wire {
     loop_watch_t *watch;           /* once it is up */
     buf_t out;
     bool is_up, paused, lost;
+    bool held_up;                  /* wire_read has said that there is nothing, because of what is unsent */
     bool hung_up;                  /* seen while paused: not watched until resumed */
     bool mute;                     /* the server takes nothing any more */
     char error[CURL_ERROR_SIZE];
@@ -48,9 +51,13 @@ static void lose(wire_t *wire, const char *reason) {
     loop_defer(wire->setup.loop, tell_lost, wire);
 }
 
+static bool is_full(const wire_t *wire) {
+    return wire->out.size >= UNSENT_MAX;
+}
+
 static void watch_events(wire_t *wire) {
     if (wire->watch)
-        loop_fd_events(wire->watch, (wire->paused ? 0 : EPOLLIN) | (wire->out.size ? EPOLLOUT : 0));
+        loop_fd_events(wire->watch, (wire->paused || is_full(wire) ? 0 : EPOLLIN) | (wire->out.size ? EPOLLOUT : 0));
 }
 
 static void finish_connecting(wire_t *wire, CURLcode result) {
@@ -194,6 +201,10 @@ static void flush(wire_t *wire) {
     }
     buf_consume(&wire->out, at);
     watch_events(wire);
+    if (wire->held_up && !is_full(wire)) {
+        wire->held_up = false;
+        loop_defer(wire->setup.loop, read_on, wire);
+    }
 }
 
 /* A hang-up is told again and again, and cannot be left out. */
@@ -219,6 +230,10 @@ ssize_t wire_read(wire_t *wire, void *space, size_t size) {
     size_t got = 0;
     if (wire->lost)
         return -1;
+    if (is_full(wire)) { /* what it sends would be answered without end */
+        wire->held_up = true;
+        return 0;
+    }
     CURLcode result = curl_easy_recv(wire->easy, space, size, &got);
     if (result == CURLE_AGAIN)
         return 0;

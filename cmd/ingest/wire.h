@@ -37,7 +37,8 @@ typedef struct wire_setup {
 wire_t *wire_new(const wire_setup_t *setup);          /* connecting; strings are borrowed for the call */
 void wire_free(wire_t *wire);                         /* NULL is legal */
 
-/* Bytes that have come: how many; 0: none now; -1: the connection has ended, and down will tell. */
+/* Bytes that have come: how many; 0: none now; -1: the connection has ended, and down will tell. A server that leaves 1 MiB of ours untaken is not read
+ * until it takes some. */
 ssize_t wire_read(wire_t *wire, void *space, size_t size);
 /* Sends the bytes, or keeps them until they can be sent. */
 void wire_write(wire_t *wire, const void *bytes, size_t size);

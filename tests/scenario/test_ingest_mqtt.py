@@ -1,5 +1,6 @@
 """Source mqtt: against a private mosquitto that is stopped and started as it comes, and against servers that keep to nothing."""
 
+import contextlib
 import json
 import random
 import signal
@@ -322,10 +323,10 @@ def test_many_messages_over_tls_arrive_in_order(tools, own, directory):
 
 
 class Rogue:
-    """A server that answers each connection with given bytes, and keeps it open."""
+    """A server that answers each connection with given bytes, and keeps it open; flood: bytes that the first one gets again and again."""
 
-    def __init__(self, *answers):
-        self.listener, self.answers, self.open = socket.create_server(("127.0.0.1", 0)), answers, []
+    def __init__(self, *answers, flood=None):
+        self.listener, self.answers, self.flood, self.open = socket.create_server(("127.0.0.1", 0)), answers, flood, []
         threading.Thread(target=self.run, daemon=True).start()
 
     def run(self):
@@ -336,7 +337,10 @@ class Rogue:
                 return
             self.open.append(connection)
             connection.recv(1000)
-            connection.sendall(self.answers[min(number, len(self.answers) - 1)])
+            with contextlib.suppress(OSError):
+                connection.sendall(self.answers[min(number, len(self.answers) - 1)])
+                while self.flood and number == 0:
+                    connection.sendall(self.flood)
 
     def url(self):
         return f"mqtt://127.0.0.1:{self.listener.getsockname()[1]}/t"
@@ -357,6 +361,16 @@ def test_servers_that_keep_to_nothing_are_left_and_tried_again(tools, answer, wo
     tool = tools.start("ingest", Rogue(answer, good).url(), *QUICK)
     tool.wait_err(words)
     assert tool.wait_events(1) == [{"value": 7}]
+
+
+def test_a_server_that_takes_no_acknowledgement_is_not_read_without_end(tools):
+    """It goes on sending messages, and reads nothing: what waits for it has a bound, and it is left in the end."""
+    released = bytes([0x62, 2, 0, 1])
+    server = Rogue(WELCOME, WELCOME + bytes([0x30, 4, 0, 1]) + b"t7", flood=released * 20000)
+    tool = tools.start("ingest", server.url(), *QUICK, "--keepalive", "1s")
+    assert tool.wait_events(1) == [{"value": 7}]
+    tool.wait_err("has not answered for the time of --keepalive; trying again")
+    assert tool.terminate() == 0
 
 
 def test_a_message_of_more_than_16_mib_is_a_dead_letter(tools, directory):

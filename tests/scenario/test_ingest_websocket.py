@@ -251,6 +251,23 @@ def test_pings_are_answered_and_a_server_that_answers_none_is_left(tools, own):
     assert b"\x89\x80" in frames
 
 
+def test_a_server_that_takes_no_answer_is_not_read_without_end(tools, own):
+    """Its pings are answered, and it reads none of that: what waits for it has a bound, and it is left in the end."""
+    def script(peer, request, number):
+        peer.sendall(answer(request))
+        pings = frame(9, b"x" * 125) * 1000
+        while number == 1:
+            peer.sendall(pings)
+        peer.sendall(text('{"n": 1}'))
+        while peer.recv(65536):
+            pass
+    server = own(RawServer, script)
+    tool = ingest(tools, server.url(), "--ping-interval", "50ms", "--ping-timeout", "100ms")
+    assert tool.wait_events(1) == [{"n": 1}]
+    tool.wait_err("has not answered a ping for the time of --ping-timeout; trying again")
+    assert tool.terminate() == 0
+
+
 def test_a_silent_server_that_answers_pings_is_kept(tools, own):
     server = own(Server, ping_interval=None)
     tool = ingest(tools, server.url(), "--ping-interval", "20ms", "--ping-timeout", "30s")
