@@ -202,6 +202,14 @@ static void on_bad(void *argument, text_t record, uint64_t number, const char *r
     }
 }
 
+/* Once in a run: other files, or the next answer, are most likely no better. */
+static void on_remark(void *argument, uint64_t number, const char *text) {
+    source_host_t *host = argument;
+    if (!host->remarked)
+        log_warning("%s:%llu: %s", host->place, (unsigned long long) number, text);
+    host->remarked = true;
+}
+
 size_t source_decode(source_host_t *host, decoder_t *decoder, const char *data, size_t size, bool at_end, const char *place) {
     host->place = place;
     host->decoded = 0;
@@ -210,6 +218,7 @@ size_t source_decode(source_host_t *host, decoder_t *decoder, const char *data, 
     host->target.ingest_time = host_clock(host);
     host->target.committed = on_committed;
     host->target.bad = on_bad;
+    host->target.remark = on_remark;
     host->target.argument = host;
     host->greatest = host->target.builder->greatest;
     host->data_time = host->target.builder->data_time;

@@ -24,6 +24,7 @@ struct source_host {
     /* one source_decode call */
     decode_target_t target;
     const char *place;
+    bool remarked;                 /* on what stands there */
     uint64_t decoded, skip;
     uint64_t earlier;              /* dealt with in all the calls before */
     uint64_t pending;              /* committed, not yet counted */

@@ -24,6 +24,7 @@ typedef struct csv {
     decoder_t decoder;
     line_state_t skip;        /* its limit, and whether the rest of a row that is too long is passed over */
     char separator;
+    bool tabs;                /* the format is tsv: nobody can say another */
     bool header_row;          /* there is one */
     bool strings;
     bool header_read;
@@ -241,7 +242,7 @@ typedef enum row_result { ROW_DONE, ROW_STOP, ROW_CUT } row_result_t;
 static row_result_t end_row(csv_t *csv, text_t record, row_t *row, decode_target_t *target) {
     frame_builder_t *builder = target->builder;
     if (!row->broken && row->fields != csv->count) /* this explains whatever else is wrong */
-        err_set(&row->reason, "expected %zu fields, found %zu", csv->count, row->fields);
+        err_set(&row->reason, "expected %zu field%s, found %zu", csv->count, csv->count == 1 ? "" : "s", row->fields);
     if (!row->reason.text[0] && csv->time_field && !row->has_time)
         err_set(&row->reason, FORMAT_NO_TIME, csv->time_field);
     if (!row->reason.text[0] && !format_fits(target))
@@ -271,10 +272,32 @@ static row_result_t cut_row(csv_t *csv, bool header, frame_builder_t *builder) {
     return ROW_CUT;
 }
 
+/* A first row of one column that holds what elsewhere separates columns is most likely a file with another separator. */
+static void remark_on_separator(const csv_t *csv, text_t row, const decode_target_t *target) {
+    static const char usual[] = ";\t|,";
+    if (!target->remark)
+        return;
+    for (const char *other = usual; *other; other++) {
+        if (*other == csv->separator || !memchr(row.data, *other, row.size))
+            continue;
+        err_t remark = {{0}};
+        buf_t quoted = {0};
+        text_put_quoted(&quoted, row, 60);
+        if (*other == '\t')
+            err_set(&remark, "the first row is one column, %s; where tabs separate columns, say --csv-separator tab", buf_text(&quoted));
+        else
+            err_set(&remark, "the first row is one column, %s; where \"%c\" separates columns, say %s--csv-separator '%c'", buf_text(&quoted), *other,
+                    csv->tabs ? "--format csv " : "", *other);
+        buf_fini(&quoted);
+        target->remark(target->argument, csv->decoder.records, remark.text);
+        return;
+    }
+}
+
 /* Reads the row at *at. The header is a row whose fields become columns. */
 static row_result_t read_row(csv_t *csv, const char **at, const char *end, bool at_end, decode_target_t *target) {
     const char *start = *at, *p = start;
-    bool header = csv->header_row && !csv->header_read;
+    bool header = csv->header_row && !csv->header_read, first = header || csv->decoder.records == 0;
     row_t row;
     row.fields = row.kept = 0;
     row.has_time = row.has_stream = row.broken = false;
@@ -303,6 +326,7 @@ static row_result_t read_row(csv_t *csv, const char **at, const char *end, bool 
         if (header) {
             if (!field.quoted && memchr(field.text.data, '\r', field.text.size))
                 err_set(&row.reason, "a carriage return alone ends no row; make it a line feed (tr '\\r' '\\n')");
+            row.fields++;
             if (!csv->given.count)
                 add_column(csv, csv_field_text(&field, &csv->unquoted));
         } else if (!csv->count) { /* no header: the first row counts the columns */
@@ -325,6 +349,8 @@ static row_result_t read_row(csv_t *csv, const char **at, const char *end, bool 
     while (record.size && (record.data[record.size - 1] == '\n' || record.data[record.size - 1] == '\r'))
         record.size--;
     csv->decoder.records++;
+    if (first && row.fields == 1 && !row.broken && !field.quoted)
+        remark_on_separator(csv, record, target);
     if (!header)
         return end_row(csv, record, &row, target);
     if (row.reason.text[0]) { /* the next row is tried as the header */
@@ -427,11 +453,12 @@ static int check_types(csv_t *csv, const option_list_t *types, err_t *err) {
     return 0;
 }
 
-static int open_decoder(decoder_t **decoder, const format_settings_t *settings, char separator, err_t *err) {
+static int open_decoder(decoder_t **decoder, const format_settings_t *settings, char separator, bool tabs, err_t *err) {
     static const decoder_class_t class = {feed, reset, free_decoder, state, restore};
     csv_t *csv = mem_zero(sizeof *csv);
     csv->decoder.class = &class;
     csv->separator = separator;
+    csv->tabs = tabs;
     csv->skip.limit = format_record_limit(settings);
     csv->header_row = !settings->no_header;
     csv->strings = settings->no_inference;
@@ -448,9 +475,9 @@ static int open_decoder(decoder_t **decoder, const format_settings_t *settings, 
 
 int format_csv_decoder(decoder_t **decoder, const format_settings_t *settings, err_t *err) {
     char separator;
-    return csv_separator(settings, &separator, err) ? -1 : open_decoder(decoder, settings, separator, err);
+    return csv_separator(settings, &separator, err) ? -1 : open_decoder(decoder, settings, separator, false, err);
 }
 
 int format_tsv_decoder(decoder_t **decoder, const format_settings_t *settings, err_t *err) {
-    return open_decoder(decoder, settings, '\t', err);
+    return open_decoder(decoder, settings, '\t', true, err);
 }

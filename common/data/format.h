@@ -53,6 +53,8 @@ typedef struct decode_target {
     bool (*committed)(void *argument);
     /* A record that can't be read: its bytes, its number (from 1) and why. The stream goes on after it. */
     void (*bad)(void *argument, text_t record, uint64_t number, const char *reason);
+    /* What the user may want to know of the record with this number, which was read all the same. NULL: nobody listens. */
+    void (*remark)(void *argument, uint64_t number, const char *text);
     void *argument;
 } decode_target_t;
 

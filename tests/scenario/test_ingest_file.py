@@ -53,6 +53,18 @@ def test_file_with_a_colon_in_its_name(tools, directory):
     assert seen(tools.run("ingest", "nats:2026")) == [0, 1, 2]
 
 
+def test_another_separator_of_csv_is_told_once(tools, directory):
+    (directory / "many").mkdir()
+    for name in ("a", "b"):
+        (directory / f"many/{name}.csv").write_text("time;value\n2026-01-01;1\n2026-01-02;2\n")
+    tool = tools.run("ingest", "many")
+    assert tool.status == 0 and len(tool.events) == 4 and "value" not in tool.events[0]
+    hint, = [line for line in tool.err.splitlines() if "warning" in line]
+    assert "many/a.csv:1" in hint and "--csv-separator ';'" in hint
+    tool = tools.run("ingest", "many", "--csv-separator", ";")
+    assert [event["value"] for event in tool.events] == [1, 2, 1, 2] and "warning" not in tool.err
+
+
 def test_format_goes_by_the_ending_unless_told(tools, directory):
     (directory / "d.csv").write_text('id,name,zip\n1,"Müller, Jan",007\n2,,12345\n')
     tool = tools.run("ingest", "d.csv")

@@ -2,7 +2,8 @@
 #define TESTS_FORMAT_HARNESS_H
 
 /* For the tests of text formats: feeds a text in pieces of every size, as sources do, and puts what comes out into one text: a line per
- * event (as JSON, with @timestamp when it has a time of its own, @stream when the text said so) and "bad N: REASON" for the others. */
+ * event (as JSON, with @timestamp when it has a time of its own, @stream when the text said so), "bad N: REASON" for the others, and
+ * "remark N: TEXT". */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -47,6 +48,11 @@ static void harness_bad(void *argument, text_t record, uint64_t number, const ch
     buf_format(&harness->out, "bad %llu: %s\n", (unsigned long long) number, reason);
 }
 
+static void harness_remark(void *argument, uint64_t number, const char *text) {
+    harness_t *harness = argument;
+    buf_format(&harness->out, "remark %llu: %s\n", (unsigned long long) number, text);
+}
+
 static bool harness_primed(void *argument) {
     return true;
 }
@@ -74,7 +80,7 @@ static decoder_t *harness_renew(const char *format_name, const format_settings_t
 static char *harness_decode(const char *format_name, const format_settings_t *settings, text_t text, size_t piece, bool stop_each, bool renew) {
     harness_t harness = {.stop_each = stop_each};
     harness.target = (decode_target_t){.builder = &harness.builder, .ingest_time = HARNESS_INGEST, .committed = harness_committed,
-                                       .bad = harness_bad, .argument = &harness};
+                                       .bad = harness_bad, .remark = harness_remark, .argument = &harness};
     decoder_t *decoder;
     err_t err;
     if (format_find(format_name)->decoder_open(&decoder, settings, &err))

@@ -61,6 +61,25 @@ static void test_separators(void **state) {
     }
 }
 
+#define ONE_COLUMN "remark 1: the first row is one column, "
+
+static void test_other_separators(void **state) {
+    harness_check("csv", NULL, "a;b\n1;2\n", ONE_COLUMN "\"a;b\"; where \";\" separates columns, say --csv-separator ';'\n{\"a;b\":\"1;2\"}\n");
+    harness_check("csv", NULL, "a;b\n1,5;2\n", ONE_COLUMN "\"a;b\"; where \";\" separates columns, say --csv-separator ';'\n"
+                                             "bad 2: expected 1 field, found 2\n");
+    harness_check("csv", NULL, "a\tb\n", ONE_COLUMN "\"a\\tb\"; where tabs separate columns, say --csv-separator tab\n");
+    harness_check("csv", "csv-separator=;", "a,b\n", ONE_COLUMN "\"a,b\"; where \",\" separates columns, say --csv-separator ','\n");
+    harness_check("tsv", NULL, "a|b\n", ONE_COLUMN "\"a|b\"; where \"|\" separates columns, say --format csv --csv-separator '|'\n");
+    harness_check("csv", "csv-no-header=yes csv-columns=a,b", "1;2\n3,4\n",
+                  ONE_COLUMN "\"1;2\"; where \";\" separates columns, say --csv-separator ';'\nbad 1: expected 2 fields, found 1\n{\"a\":3,\"b\":4}\n");
+    harness_check("csv", "csv-no-header=yes", "1;2\n", ONE_COLUMN "\"1;2\"; where \";\" separates columns, say --csv-separator ';'\n"
+                                                      "{\"column_1\":\"1;2\"}\n");
+    /* only where it is likely */
+    harness_check("csv", NULL, "a;b,c\n1,2\n", "{\"a;b\":1,\"c\":2}\n");
+    harness_check("csv", NULL, "\"a;b\"\n1;2\n", "{\"a;b\":\"1;2\"}\n");
+    harness_check("csv", NULL, "name\n1;2\n", "{\"name\":\"1;2\"}\n");
+}
+
 static void infers(const char *text, const char *json) {
     value_t value;
     if (!csv_infer(text_of(text), &value)) {
@@ -266,8 +285,8 @@ static void test_round_trip(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows), cmocka_unit_test(test_quotes), cmocka_unit_test(test_field_counts), cmocka_unit_test(test_headers),
-        cmocka_unit_test(test_separators), cmocka_unit_test(test_inference), cmocka_unit_test(test_types), cmocka_unit_test(test_times),
-        cmocka_unit_test(test_bad_bytes), cmocka_unit_test(test_limit), cmocka_unit_test(test_wide), cmocka_unit_test(test_encode),
+        cmocka_unit_test(test_separators), cmocka_unit_test(test_other_separators), cmocka_unit_test(test_inference), cmocka_unit_test(test_types),
+        cmocka_unit_test(test_times), cmocka_unit_test(test_bad_bytes), cmocka_unit_test(test_limit), cmocka_unit_test(test_wide), cmocka_unit_test(test_encode),
         cmocka_unit_test(test_resume), cmocka_unit_test(test_round_trip),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
