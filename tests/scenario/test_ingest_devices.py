@@ -63,11 +63,12 @@ def test_data_cannot_pass_for_news_of_devices(tools):
 
 def test_who_falls_silent_is_late_then_offline_then_back(tools):
     tool = tools.start("ingest", "-", "--device", "d", "--device-floor", "100ms", "--device-offline", "8", pipe=True)
+    silence = 0.5                                                          # longer each time: what comes again and again becomes the rhythm
     while [state for _, state, _ in news(tool)][-1:] != ["late"]:          # until it knows the rhythm, and some silence is too long for it
         tool.write('{"d": "quiet"}\n')
         count = tool.out.count(b'"d"')
         support.wait_for(lambda: tool.out.count(b'"d"') > count or news(tool), lambda: tool.err)
-        time.sleep(0.12 if tool.out.count(b'"d"') < 8 else 1)
+        time.sleep(0.12 if tool.out.count(b'"d"') < 8 else (silence := 2 * silence))
     support.wait_for(lambda: news(tool)[-1][1] == "offline", lambda: f"{news(tool)}; {tool.err}", 40)
     tool.write('{"d": "quiet"}\n')
     support.wait_for(lambda: news(tool)[-1] == ("quiet", "back", "message"), lambda: f"{news(tool)}; {tool.err}")

@@ -1,5 +1,6 @@
 """Source mysql, --mode cdc: changes from the binary log of a private MariaDB."""
 
+import json
 import random
 import threading
 import time
@@ -132,16 +133,18 @@ def test_tables_are_chosen(tools, table):
         assert ingest.terminate() == 0
 
 
-def test_changes_that_are_no_rows_are_dead_letters(tools, table):
+def test_changes_that_are_no_rows_are_dead_letters(tools, directory, table):
     table.ask("CREATE TABLE t (n int, long_ longblob)")
-    ingest = capture(tools, table, "--dead-letter", "dead")
+    ingest = capture(tools, table, "--dead-letter", directory / "dead")
     table.ask("SET binlog_format = STATEMENT; INSERT INTO t (n) VALUES (1)")
     table.ask("SET GLOBAL max_allowed_packet = 1073741824")
     table.ask("SET binlog_format = ROW; INSERT INTO t VALUES (2, repeat('x', 17000000))")
     table.ask("INSERT INTO t (n) VALUES (3)")
     assert [e["new"]["n"] for e in ingest.wait_events(1)] == [3]
-    ingest.wait_err("logged as a statement")
-    ingest.wait_err("larger than an event may be")
+    ingest.wait_err("logged as a statement")               # the log tells of one a second
+    assert ingest.terminate() == 0
+    reasons = [json.loads(line)["reason"] for line in (directory / "dead").read_text().splitlines()]
+    assert len(reasons) == 2 and "logged as a statement" in reasons[0] and "larger than an event may be" in reasons[1], reasons
 
 
 def fill(server, stop, rows=50):
