@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/unicode.h"
 #include "data/json.h"
 #include "data/pack.h"
 #include "http_source.h"
@@ -52,7 +53,26 @@ static void put_record(const http_settings_t *settings, value_t item, text_t nam
     }
 }
 
+static bool is_nothing(value_t value) {
+    bool holds = value.type == VALUE_ARRAY || value.type == VALUE_MAP;
+    return value.type == VALUE_NULL || (value.type == VALUE_BOOL && !value.boolean) || (value.type == VALUE_STRING && !value.size) ||
+           (holds && value.size == 1); /* an empty one */
+}
+
+/* What leads to the next page. That it is something else must not pass for the last page. */
+static int take_next(const http_settings_t *settings, value_t value, http_found_t *found, buf_t *space, err_t *err) {
+    if (!settings->next || !pack_follow(text_of(settings->next), &value) || is_nothing(value))
+        return 0;
+    if (!put_plain(space, value))
+        return err_set(err, space->size ? "what stands at %s (--next) is longer than %d bytes, or has a NUL byte in it"
+                                        : "what stands at %s (--next) is neither a text nor a number", settings->next, HTTP_PLACE_MAX);
+    found->next = mem_text_n((const char *) space->data, space->size);
+    return 0;
+}
+
 static int read_json(text_t body, buf_t *packed, err_t *err) {
+    size_t mark = unicode_mark(body.data, body.size);
+    body = text_make(body.data + mark, body.size - mark);
     ssize_t used = json_read_value(body, packed, err);
     if (used < 0)
         return -1;
@@ -73,11 +93,10 @@ int http_body_to_lines(const http_settings_t *settings, xml_t *xml, text_t body,
     if (xml ? xml_read(xml, body, NULL, false, &packed, err) : read_json(body, &packed, err))
         goto out;
     pack_cursor_t cursor = pack_cursor(packed.data, packed.size);
-    value_t value, next;
+    value_t value;
     ASSERT(pack_read_value(&cursor, &value));
-    next = value;
-    if (settings->next && pack_follow(text_of(settings->next), &next) && put_plain(&space, next))
-        found->next = mem_text_n((const char *) space.data, space.size);
+    if (take_next(settings, value, found, &space, err))
+        goto out;
     if (settings->records && !pack_follow(text_of(settings->records), &value)) {
         if (!xml) {
             err_set(err, "the body has no %s (--records)", settings->records);

@@ -78,7 +78,8 @@ static int read_link(const http_settings_t *settings, const char *url, const htt
         found->next = next;
         return 0;
     }
-    err_set(err, next ? "the link to the next page leads to another host, and is not followed" : "the link to the next page is no URL");
+    err_set(err, !next ? "the link to the next page is no URL" : http_same_origin(url, next) ? "the link to the next page is longer than %d bytes"
+                 : "the link to the next page leads to another host, and is not followed", HTTP_PLACE_MAX);
     mem_free(next);
     return -1;
 }

@@ -36,6 +36,7 @@ const option_t http_options[] = {
     {"page-size-param", OPTION_TEXT, AT(size_param), "limit", "NAME", "parameter of the page size"},
     {"page-first", OPTION_INT, AT(page_first), "1", "N", "number of the first page", 0, 1000000},
     {"page-limit", OPTION_INT, AT(page_limit), "1000", "N", "pages in a row at most; then --interval is waited for", 1, 1000000000},
+    {"page-end", OPTION_INT, AT(page_end), "0", "STATUS", "HTTP status, such as 404, that tells that there are no more pages; 0: none does", 0, 499},
     {"page-pause", OPTION_DURATION, AT(page_pause), "0s", "DURATION", "time from one page to the next", 0, 3600 * NS_PER_S},
     {"cursor", OPTION_TEXT, AT(cursor), NULL, "FIELD", "remember the greatest value of this field, and ask for what comes after it"},
     {"cursor-param", OPTION_TEXT, AT(cursor_param), NULL, "NAME", "parameter that says it; or write {cursor} into the URL, --param or --body"},
@@ -122,6 +123,9 @@ static int check_paging(const source_setup_t *setup, err_t *err) {
         return err_set(err, "--paging cursor: where in the body is the next one? Say --next PATH");
     if (settings->next && settings->paging != PAGING_CURSOR && settings->paging != PAGING_LINK)
         return err_set(err, "--next is for --paging link and --paging cursor");
+    if (settings->page_end && (settings->page_end < 400 || (settings->paging != PAGING_OFFSET && settings->paging != PAGING_PAGE)))
+        return err_set(err, settings->page_end < 400 ? "--page-end: takes a status from 400 to 499, such as 404"
+                                                     : "--page-end is for --paging offset and --paging page");
     if (settings->page_limit < 2 && settings->paging && settings->once)
         return err_set(err, "--page-limit 1 with --once would end in the middle");
     if (settings->stream && setup->format && strcmp(setup->format->name, "xml") == 0)

@@ -33,7 +33,7 @@ typedef struct http_settings {
     int api_key_in;                    /* 0: header, 1: query */
     int paging;                        /* http_paging_t */
     char *next, *page_param, *size_param;
-    int64_t page_first, page_size, page_limit, page_pause;
+    int64_t page_first, page_size, page_limit, page_end, page_pause;
     char *cursor, *cursor_param, *cursor_start;
     bool stream;
     int64_t stall;

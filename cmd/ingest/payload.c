@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/unicode.h"
 #include "data/json.h"
 #include "data/pack.h"
 
@@ -98,6 +99,8 @@ static bool choose_text(payload_t *self, text_t text, const tag_t *tag) {
     self->text = text;
     if (!self->json)
         return true;
+    size_t mark = unicode_mark(text.data, text.size);
+    self->text = text = text_make(text.data + mark, text.size - mark);
     if (!text.size) {
         buf_clear(&self->lines);
         if (tag && tag->count)

@@ -204,6 +204,16 @@ static void take_nothing(http_source_t *self) {
     }
 }
 
+/* Some servers answer a page that is not there with an error. It could be a failure as well, so that must have been said. */
+static bool may_be_behind(const http_source_t *self, int status) {
+    bool counts = self->settings->paging == PAGING_OFFSET || self->settings->paging == PAGING_PAGE;
+    return counts && self->place_at.page && status >= 400 && status < 500 && status != 429;
+}
+
+static bool is_behind_the_last_page(const http_source_t *self, int status) {
+    return status == self->settings->page_end && may_be_behind(self, status);
+}
+
 static void on_done(void *argument, const http_response_t *response) {
     http_source_t *self = argument;
     char reason[512];
@@ -217,14 +227,20 @@ static void on_done(void *argument, const http_response_t *response) {
         self->auth.refused = false;
     if (self->settings->stream && http_stream_done(self, response))
         return;
+    if (is_behind_the_last_page(self, response->status)) {
+        take_nothing(self);
+        return;
+    }
     switch (response->status) {
     case 200 ... 203:
+    case 206 ... 299: /* some APIs give their pages as 206 */
         if (self->settings->stream) /* not a byte */
             take_nothing(self);
         else
             take_body(self, response);
         return;
-    case 204 ... 206:
+    case 204:
+    case 205:
     case 304:
         take_nothing(self);
         return;
@@ -237,6 +253,9 @@ static void on_done(void *argument, const http_response_t *response) {
         break;
     default:
         snprintf(reason, sizeof reason, "HTTP status %d", response->status);
+        if (may_be_behind(self, response->status))
+            snprintf(reason, sizeof reason, "HTTP status %d for a page behind the first: where that means that there are no more, say --page-end %d",
+                     response->status, response->status);
     }
     http_source_retry(self, response->retry_after, reason);
 }

@@ -117,6 +117,22 @@ def test_object_and_array_bodies_are_events(tools):
     assert tool.events == [{"n": 1}, {"n": 2}, {"n": 3, "deep": {"a": [1, None, True]}}]
 
 
+@pytest.mark.parametrize("status", [200, 201, 203, 206, 207])
+def test_a_body_counts_with_each_status_of_success(tools, status):
+    """206 is what some APIs call a page of a longer list."""
+    with Server(each_time((status, {"Content-Type": "application/json"}, b'[{"n":1}]'))) as server:
+        assert tools.run("ingest", server.url(), "--once").events == [{"n": 1}]
+
+
+def test_a_byte_order_mark_is_passed_over(tools):
+    with Server(each_time(*((200, {"Content-Type": kind}, b"\xef\xbb\xbf" + body) for kind, body in (
+            ("application/json", b'{"n":1}'), ("application/x-ndjson", b'{"n":2}\n'), ("text/csv", b"n\n3\n"), ("application/xml", b"<n>4</n>"))), NOTHING)) as server:
+        tool = tools.start("ingest", server.url(), *QUICK)
+        assert tool.wait_events(4) == [{"n": 1}, {"n": 2}, {"n": 3}, {"n": 4}]
+        assert tool.terminate() == 0
+    assert "could not be used" not in tool.err
+
+
 def test_numbers_and_texts_survive_exactly(tools):
     record = {"int": 9007199254740993, "min": -9223372036854775808, "max": 18446744073709551615, "d": 0.1, "e": 1e300, "s": "grüß \U0001F600 \"\\\n"}
     with Server(each_time(as_json([record]))) as server:

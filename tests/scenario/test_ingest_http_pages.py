@@ -67,6 +67,8 @@ def test_api_key_goes_where_it_is_wanted_and_is_never_shown(tools, directory, op
     (("--cursor-param", "since"), "needs --cursor"),
     (("--cursor", "id", "--cursor-param", "since", "--format", "csv"), "JSON"),
     (("--paging", "page", "--page-limit", "1", "--once"), "--page-limit 1"),
+    (("--paging", "page", "--page-end", "200"), "400 to 499"),
+    (("--paging", "link", "--page-end", "404"), "--paging offset"),
 ])
 def test_options_that_do_not_fit_are_refused_at_once(tools, options, reason):
     tool = tools.run("ingest", "http://127.0.0.1:1/", *options)
@@ -139,6 +141,41 @@ def test_page_that_fails_is_asked_for_again(tools):
         tool = tools.run("ingest", server.url(), "--once", *WAYS["cursor"], *QUICK)
     assert [event["n"] for event in tool.events] == list(range(300))
     assert "cannot be used" in tool.err and "HTTP status 500" in tool.err
+
+
+@pytest.mark.parametrize("way", ["offset", "page"])
+def test_server_that_answers_behind_the_last_page_with_an_error(tools, way):
+    pages = Pages(way, 200, 100)
+
+    def answer(request):
+        behind = int(query_of(request).get(way, 0)) == {"offset": 200, "page": 3}[way]
+        return (404, {}, b"no such page") if behind else pages(request)
+    with Server(answer) as server:
+        tool = tools.start("ingest", server.url(), *WAYS[way], *QUICK)
+        tool.wait_err("HTTP status 404 for a page behind the first: .* say --page-end 404; trying again")
+        assert tool.terminate() == 0 and len(tool.events) == 200
+        tool = tools.run("ingest", server.url(), *WAYS[way], "--once", "--page-end", "404")
+        assert tool.status == 0 and [event["n"] for event in tool.events] == list(range(200)) and "404" not in tool.err
+    with Server(each_time((404, {}, b""), pages)) as server:   # of the first page it is none of that
+        tool = tools.run("ingest", server.url(), *WAYS[way], "--once", "--page-end", "404", *QUICK)
+        assert len(tool.events) == 200 and "HTTP status 404; trying again" in tool.err
+
+
+@pytest.mark.parametrize("word, reason", [
+    ([7], "neither a text nor a number"), ({"id": 7}, "neither a text nor a number"), (True, "neither a text nor a number"), ("x" * 5000, "longer than 4096 bytes"),
+    ("a\0b", "a NUL byte")])
+def test_what_cannot_lead_to_the_next_page_does_not_pass_for_the_last_one(tools, word, reason):
+    with Server(lambda request: as_json({"data": [{"n": 1}], "meta": {"next": word}})) as server:
+        tool = tools.start("ingest", server.url(), *WAYS["cursor"], *QUICK)
+        tool.wait_err(f"what stands at meta.next .--next. is .*{reason}.*; trying again")
+        assert tool.terminate() == 0 and tool.events == []
+
+
+@pytest.mark.parametrize("word", [None, "", False, [], {}])
+def test_what_says_that_there_is_no_next_page(tools, word):
+    with Server(lambda request: as_json({"data": [{"n": 1}], "meta": {"next": word}})) as server:
+        tool = tools.run("ingest", server.url(), *WAYS["cursor"], "--once")
+        assert tool.status == 0 and tool.events == [{"n": 1}], tool.err
 
 
 def test_next_page_on_another_host_is_not_asked_for(tools):

@@ -51,6 +51,7 @@ PAYLOADS = [
     ((), b'{"a": 1}', [{"a": 1}]), ((), b'{\n "a": {"b": [1]}\n}\n', [{"a": {"b": [1]}}]), ((), b'[{"a": 1}, {"a": 2}, 3]', [{"a": 1}, {"a": 2}, {"value": 3}]),
     ((), b"21.5", [{"value": 21.5}]), ((), b"-9223372036854775808", [{"value": -9223372036854775808}]), ((), b"true", [{"value": True}]),
     ((), b"null", [{"value": None}]), ((), '"grün"'.encode(), [{"value": "grün"}]), ((), b"[]", []), ((), b"", []),
+    ((), b'\xef\xbb\xbf{"a": 1}', [{"a": 1}]), ((), b"\xef\xbb\xbf7", [{"value": 7}]), ((), b'\xef\xbb\xbf{"a": 1}\n{"a": 2}', [{"a": 1}, {"a": 2}]),
     (("--format", "lines"), b"on", [{"message": "on"}]), (("--format", "lines"), b"a\nb\n", [{"message": "a"}, {"message": "b"}]),
     (("--format", "csv"), b"a,b\n1,x\n2,y\n", [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]),
     (("--format", "csv", "--csv-no-header", "--csv-columns", "t,h"), b"20.5,40", [{"t": 20.5, "h": 40}]),
