@@ -9,7 +9,7 @@
 
 #define HEAD_MAX (16u * 1024)
 #define CHUNK_LINE_MAX 256
-#define BODY_KEPT (64u * 1024)         /* room that stays for the next request: there may be many connections */
+#define ROOM_KEPT (8u * 1024)          /* for the next request: there may be many connections */
 #define TRAILER_MAX (4u * 1024)
 
 enum { PHASE_HEAD, PHASE_BODY, PHASE_CHUNK_SIZE, PHASE_CHUNK, PHASE_CHUNK_END, PHASE_TRAILER, PHASE_ANSWER, PHASE_OVER };
@@ -43,6 +43,21 @@ static void put_date(buf_t *out) {
     buf_format(out, "Date: %s\r\n", text);
 }
 
+static void clear(buf_t *buf) {
+    buf_clear(buf);
+    if (buf->capacity > ROOM_KEPT)
+        buf_fini(buf);
+}
+
+static void count(http_exchange_t *exchange) {
+    connection_keeps(exchange->connection, exchange->head.size + exchange->body.size);
+}
+
+void http_body_done(http_exchange_t *exchange) {
+    clear(&exchange->body);
+    count(exchange);
+}
+
 static void begin(http_exchange_t *exchange) {
     exchange->phase = PHASE_HEAD;
     exchange->remaining = 0;
@@ -50,10 +65,8 @@ static void begin(http_exchange_t *exchange) {
     exchange->chunked = false;
     exchange->method = exchange->path = exchange->query = (text_t){0};
     exchange->authorization = exchange->content_type = exchange->content_encoding = (text_t){0};
-    buf_clear(&exchange->head);
-    buf_clear(&exchange->body);
-    if (exchange->body.capacity > BODY_KEPT)
-        buf_fini(&exchange->body);
+    clear(&exchange->head);
+    http_body_done(exchange);
     connection_limit(exchange->connection, 0);
 }
 
@@ -261,6 +274,7 @@ static size_t on_data(void *own, const char *data, size_t size, bool at_end) {
         exchange->remaining = 0;
         connection_limit(exchange->connection, 0);
     }
+    count(exchange);
     return used;
 }
 
@@ -268,6 +282,12 @@ static void on_expired(void *own) {
     http_exchange_t *exchange = own;
     if (exchange->phase != PHASE_HEAD || exchange->remaining)
         refuse(exchange, 408, "the request took too long");
+}
+
+static void on_crowded(void *own) {
+    http_exchange_t *exchange = own;
+    exchange->keep = false;
+    http_answer_error(exchange, 503, "Retry-After: 1\r\n", "others' requests take all the room that there is for unfinished ones (--memory): try again");
 }
 
 static void *on_opened(void *argument, connection_t *connection) {
@@ -293,9 +313,12 @@ http_server_t *http_server_new(const http_server_setup_t *setup, err_t *err) {
         .scheme = setup->tls->certificate ? "https" : "http",
         .connections = setup->connections,
         .idle = setup->idle,
+        .memory = setup->memory,
+        .patience = setup->patience ? setup->patience : 1,
         .opened = on_opened,
         .data = on_data,
         .expired = on_expired,
+        .crowded = on_crowded,
         .closed = on_closed,
         .argument = server,
     };

@@ -18,6 +18,8 @@ typedef struct http_server_setup {
     int64_t idle;                  /* between requests, ns; 0: for ever */
     int64_t timeout;               /* for a request, from its first byte to its last, ns */
     uint64_t body_limit;
+    uint64_t memory;               /* bytes for all requests that are not answered yet: beyond it one after the other is read, */
+    int64_t patience;              /* and one that has waited for that for so long, ns, is refused */
     /* What the head alone tells to be wrong: a status, and in *text why; 0: go on. The body of a refused request is not read. */
     int (*refuse)(void *argument, http_exchange_t *exchange, const char **text);
     /* A whole request: to be answered now or later by http_answer. */
@@ -51,6 +53,8 @@ void http_server_free(http_server_t *server);         /* NULL is legal */
 
 /* headers: further lines, each with its "\r\n", or NULL. The body is JSON. */
 void http_answer(http_exchange_t *exchange, int status, const char *headers, text_t body);
+/* The request's body is not needed any more, though it is not answered yet. */
+void http_body_done(http_exchange_t *exchange);
 /* {"error": text} */
 void http_answer_error(http_exchange_t *exchange, int status, const char *headers, const char *text);
 

@@ -75,6 +75,16 @@ static void watch_favoured(listener_t *listener, int64_t now) {
     listener->favoured_bytes = 0;
 }
 
+/* It has waited for room for long enough. */
+static void give_up(connection_t *connection) {
+    listener_t *listener = connection->listener;
+    if (log_limited(&listener->limit))
+        log_warning("%s: unfinished requests of others take all the room that there is for them (--memory): refused", connection->place);
+    if (listener->setup.crowded)
+        listener->setup.crowded(connection->own);
+    connection_end(connection);
+}
+
 static void sweep(void *argument) {
     listener_t *listener = argument;
     int64_t now = loop_now(listener->setup.loop);
@@ -89,13 +99,16 @@ static void sweep(void *argument) {
             }
             continue;
         }
-        if (connection->gone || (!connection->ending && (listener->paused || connection->held || connection->crowded)))
+        if (connection->gone || (!connection->ending && (listener->paused || connection->held || connection->crowded_since))) {
+            if (connection->crowded && !connection->gone && listener->setup.patience && now - connection->crowded_since >= listener->setup.patience)
+                give_up(connection);
             continue; /* it is we who let it wait */
+        }
         bool slow = stalls(connection, now);
         if (slow && log_limited(&listener->limit))
             log_warning("%s: less than 64 KiB have come in 10 s of an unfinished record of %zu bytes so far, for which others wait, as there is no room "
                         "for all (--memory): closed",
-                        connection->place, connection->in.size);
+                        connection->place, connection->counted);
         if (connection->lingering && late) {
             connection_drop(connection);
         } else if (late || slow || (listener->setup.idle && now - connection->heard >= listener->setup.idle)) {

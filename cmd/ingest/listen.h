@@ -22,9 +22,10 @@ typedef struct listener_setup {
     const char *scheme;            /* "tcp", for places; static */
     unsigned connections;          /* open at once at most; others wait in the kernel's queue */
     int64_t idle;                  /* ns: a connection on which nothing comes for so long is ended; 0: never */
-    /* Bytes that what all connections have left over may take; beyond it one of them goes on alone until that is used, and the others wait. 0: unbounded.
+    /* Bytes that what all connections have left over, and what their protocol keeps of it (connection_keeps), may take; beyond it one of them goes on alone until that is used, and the others wait. 0: unbounded.
      * When less than 64 KiB come on that one in 10 s, while others wait, it is ended as an idle one is. */
     uint64_t memory;
+    int64_t patience;              /* ns that one waits for that before `crowded` is called and it is ended; 0: for ever */
     tls_server_t *tls;             /* the listener's from now on; NULL: plain. Connections exist for their protocol when their handshake is done */
     /* What a new connection is to its protocol. */
     void *(*opened)(void *argument, connection_t *connection);
@@ -33,6 +34,7 @@ typedef struct listener_setup {
      * no more than a bounded number of bytes while it is not paused. */
     size_t (*data)(void *own, const char *data, size_t size, bool at_end);
     void (*expired)(void *own);    /* idle, or beyond connection_limit: may say so with connection_put. May be NULL */
+    void (*crowded)(void *own);    /* there was no room for it: may say so with connection_put. May be NULL */
     void (*closed)(void *own);     /* the last call: frees own */
     void *argument;
 } listener_setup_t;
@@ -55,6 +57,8 @@ void connection_resume(connection_t *connection);
 void connection_put(connection_t *connection, const void *bytes, size_t size);
 /* No more is read; when all that was put is sent, it is closed. Legal inside data. */
 void connection_end(connection_t *connection);
+/* So many bytes of what is unfinished are with its protocol now, and count as what is left over does. Legal inside data. */
+void connection_keeps(connection_t *connection, size_t bytes);
 /* However many bytes come meanwhile, the peer has so long until this is called again; 0: for ever. */
 void connection_limit(connection_t *connection, int64_t ns);
 

@@ -43,20 +43,28 @@ static bool has_room(const listener_t *listener) {
 /* False: others go first. */
 static bool may_read(connection_t *connection) {
     listener_t *listener = connection->listener;
-    if (has_room(listener) || listener->favoured == connection)
-        return true;
-    if (!listener->favoured) {
-        listener->favoured = connection;
-        return true;
+    int64_t now = loop_now(listener->setup.loop);
+    if (!has_room(listener) && listener->favoured && listener->favoured != connection) {
+        connection->crowded = true;
+        if (!connection->crowded_since)
+            connection->crowded_since = now;
+        return false;
     }
-    connection->crowded = true;
-    return false;
+    if (!has_room(listener) && !listener->favoured) {
+        listener->favoured = connection;
+        listener->favoured_since = now;
+        listener->favoured_bytes = 0;
+    }
+    if (connection->crowded_since && connection->deadline)
+        connection->deadline += now - connection->crowded_since;
+    connection->crowded_since = 0;
+    return true;
 }
 
 /* What it has left over is another number of bytes now. The one that goes on gives way when what is left is little: a next record has hardly begun. */
 static void count_kept(connection_t *connection) {
     listener_t *listener = connection->listener;
-    size_t now = connection->gone ? 0 : connection->in.size;
+    size_t now = connection->gone ? 0 : connection->in.size + connection->keeps;
     listener->kept += now;
     listener->kept -= connection->counted;
     connection->counted = now;
@@ -72,6 +80,11 @@ static void count_kept(connection_t *connection) {
         other->heard = listener->favoured_since; /* it is we who let it wait */
         connection_watch(other);
     }
+}
+
+void connection_keeps(connection_t *connection, size_t bytes) {
+    connection->keeps = bytes;
+    count_kept(connection);
 }
 
 /* ---- the end ---- */

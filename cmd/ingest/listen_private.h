@@ -20,12 +20,14 @@ struct connection {
     tls_t *tls;                    /* NULL: plain */
     void *own;                     /* NULL: not opened yet */
     buf_t in, out;                 /* left over; unsent */
-    size_t counted;                /* of in, in the listener's sum */
+    size_t keeps;                  /* that its protocol has of what is unfinished */
+    size_t counted;                /* of both, in the listener's sum */
     char place[ADDRESS_TEXT + 8];
     int64_t heard;                 /* monotonic ns of the last byte */
     int64_t deadline;              /* 0: none */
     bool shaking;                  /* TLS's handshake is not done */
     bool held;                     /* connection_pause */
+    int64_t crowded_since;         /* 0: its last try to read found room */
     bool crowded;                  /* waits until there is room for what it would leave over */
     bool at_end;                   /* the peer has said all */
     bool unseen;                   /* data was not offered all there is, or only while paused */

@@ -24,7 +24,7 @@ static const option_t options[] = {
     {"connections", OPTION_INT, AT(connections), "256", "N", "how many connections may be open; more wait until one is closed", 1, 100000},
     {"idle", OPTION_DURATION, AT(idle), "1m", "DURATION", "close a connection that brings no further request for so long; 0: never", 0, 86400 * NS_PER_S},
     {"timeout", OPTION_DURATION, AT(timeout), "30s", "DURATION", "for a request, from its first byte to its last", NS_PER_MS, 3600 * NS_PER_S},
-    {"patience", OPTION_DURATION, AT(patience), "2s", "DURATION", "how long a request waits while the outputs are full before it is refused", 0,
+    {"patience", OPTION_DURATION, AT(patience), "2s", "DURATION", "how long a request waits while the outputs or --memory are full before it is refused", 0,
      3600 * NS_PER_S},
     TLS_FILES_OPTIONS(webhook_settings_t, tls),
     {0},
@@ -34,7 +34,7 @@ static const option_t options[] = {
 typedef struct waiting {
     struct waiting *next, **link;
     http_exchange_t *exchange;     /* NULL: the client has gone */
-    decoder_t *decoder;
+    decoder_t *decoder;            /* NULL: its turn has not come, or is over */
     buf_t gone;                    /* its body, then */
     size_t at;
     uint64_t events, number;       /* in it; of the last of them */
@@ -246,6 +246,8 @@ static void refuse_late(webhook_source_t *self) {
 /* Takes events of the first request while there is room. True: all. */
 static bool take(webhook_source_t *self, waiting_t *waiting) {
     const buf_t *body = waiting->exchange ? &waiting->exchange->body : &waiting->gone;
+    if (!waiting->decoder)
+        waiting->decoder = take_decoder(self);
     while (source_room(self->setup.host)) {
         size_t used = source_decode(self->setup.host, waiting->decoder, (const char *) body->data + waiting->at, body->size - waiting->at, true, waiting->place);
         waiting->at += used;
@@ -261,6 +263,11 @@ static void serve(webhook_source_t *self) {
         if (!take(self, waiting))
             break;
         queue_remove(&self->room, waiting);
+        give_decoder(self, waiting->decoder);
+        waiting->decoder = NULL;
+        buf_fini(&waiting->gone);
+        if (waiting->exchange)
+            http_body_done(waiting->exchange);
         waiting->number = source_records(self->setup.host);
         source_healthy(self->setup.host);
         if (source_keeps_position(self->setup.host) && waiting->events)
@@ -283,8 +290,8 @@ static void on_request(void *argument, http_exchange_t *exchange) {
     buf_reserve(&exchange->body, 64); /* decoders may look so far past the end */
     body.data = (const char *) exchange->body.data;
     read_on_trial(decoder, body, &trial);
+    give_decoder(self, decoder);
     if (trial.bad) {
-        give_decoder(self, decoder);
         if (log_limited(&self->limit))
             log_warning("%s: refused a request: %s", connection_place(exchange->connection), trial.text);
         http_answer_error(exchange, 400, NULL, trial.text);
@@ -292,7 +299,6 @@ static void on_request(void *argument, http_exchange_t *exchange) {
     }
     waiting_t *waiting = mem_zero(sizeof *waiting);
     waiting->exchange = exchange;
-    waiting->decoder = decoder;
     waiting->events = trial.events;
     waiting->until = loop_now(self->setup.loop) + self->settings->patience;
     snprintf(waiting->place, sizeof waiting->place, "%s", connection_place(exchange->connection));
@@ -330,6 +336,8 @@ static int webhook_start(source_t *source, err_t *err) {
         .idle = settings->idle,
         .timeout = settings->timeout,
         .body_limit = settings->body_limit,
+        .memory = source_memory(self->setup.host) / 4,
+        .patience = settings->patience,
         .refuse = on_refuse,
         .request = on_request,
         .closed = on_gone,

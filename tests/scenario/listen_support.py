@@ -65,3 +65,13 @@ class Clogged:
 def peak(tool):
     """The most bytes of memory that it has had so far."""
     return int(re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{tool.pid}/status").read_text()).group(1)) * 1024
+
+
+def unread(tool):
+    """Bytes that the kernel has of what its peers have sent: still on their side, and then on its."""
+    port = f":{address(tool)[1]:04X}"
+
+    def queued(end, side):
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return sum(int(row[4].split(":")[side], 16) for row in rows if row[end].endswith(port) and row[3] == "01")
+    return queued(2, 0) + queued(1, 1)

@@ -6,7 +6,6 @@ import stat
 import struct
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -322,7 +321,7 @@ def test_what_is_left_behind_large_records_takes_little_memory(tools):
     before = listen_support.peak(tool)
     for n, peer in enumerate(peers):
         peer.sendall(b'{"n":%d,"text":"%s"}\n{"n":' % (n, b"x" * 900_000))
-    support.wait_for(lambda: unread(tool) == 0, "all to be read")
+    support.wait_for(lambda: listen_support.unread(tool) == 0, "all to be read")
     if "asan" not in str(support.BIN):
         assert listen_support.peak(tool) - before < 16 << 20, f"{listen_support.peak(tool) - before} bytes more than {before}"
     for n, peer in enumerate(peers):
@@ -332,13 +331,6 @@ def test_what_is_left_behind_large_records_takes_little_memory(tools):
     assert tool.terminate() == 0
 
 
-def unread(tool):
-    """Bytes that the kernel has of what its peers have sent."""
-    port = f":{listen_support.address(tool)[1]:04X}"
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return sum(int(row[4].split(":")[1], 16) for row in rows if row[1].endswith(port) and row[3] == "01")
-
-
 def test_an_unfinished_record_that_nobody_waits_for_may_take_its_time(tools):
     """There is room for two of these; the third goes on beyond it, and is not ended for its silence as nobody else has anything to send."""
     tool = tools.start("ingest", LOCAL, "--memory", "8MiB")
@@ -346,7 +338,7 @@ def test_an_unfinished_record_that_nobody_waits_for_may_take_its_time(tools):
     for n, peer in enumerate(peers):
         peer.sendall(b'{"n":%d,"text":"' % n + b"x" * 900_000)
         time.sleep(0.5)                                     # one after the other, so that none waits for another
-        support.wait_for(lambda: unread(tool) == 0, "all to be read")
+        support.wait_for(lambda: listen_support.unread(tool) == 0, "all to be read")
     time.sleep(12)                                          # more than the 10 s that it has when others wait
     for peer in peers:
         peer.sendall(b'"}\n')
@@ -363,7 +355,7 @@ def crowd(tools):
     peers = [connect(tool) for _ in range(3)]
     for peer in peers:
         peer.sendall(b'{"text":"' + b"x" * 900_000)
-    support.wait_for(lambda: unread(tool) == 0, "all to be read")
+    support.wait_for(lambda: listen_support.unread(tool) == 0, "all to be read")
     return tool, peers
 
 
@@ -386,6 +378,25 @@ def test_an_unfinished_record_that_comes_in_drops_gives_way_when_there_is_no_roo
     for peer in peers:
         peer.close()
     assert tool.terminate() == 0
+
+
+def test_an_unfinished_record_that_others_begin_to_wait_for_has_its_time(tools):
+    """The last bytes that came of the third one went beyond the memory; it has 10 s for more of them from then on, however long ingest runs already."""
+    tool = tools.start("ingest", LOCAL, "--memory", "8MiB")
+    peers = [connect(tool) for _ in range(3)]
+    for n, size in enumerate((900_000, 900_000, 280_000)):
+        peers[n].sendall(b'{"n":%d,"text":"' % n + b"x" * size)
+        support.wait_for(lambda: listen_support.unread(tool) == 0, "all of it to be read")
+    with connect(tool) as other:
+        other.sendall(lines(3, 1))
+        time.sleep(3)                                       # it is looked each second whether somebody has to give way
+        for peer in peers[::-1]:
+            peer.sendall(b'"}\n')
+        assert sorted(numbers(tool.wait_events(4))) == [0, 1, 2, 3]
+    for peer in peers:
+        peer.close()
+    assert tool.terminate() == 0
+    assert "for which others wait" not in tool.err
 
 
 def test_an_unfinished_record_on_which_nothing_comes_gives_way_when_there_is_no_room(tools):

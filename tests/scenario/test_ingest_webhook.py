@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import subprocess
+import threading
 
 import pytest
 
@@ -303,6 +304,101 @@ def test_kept_connections_keep_no_room_for_large_bodies(tools):
     for client in clients:
         client.close()
     assert tool.terminate() == 0
+
+
+def test_unfinished_bodies_of_many_connections_stay_inside_the_memory(tools):
+    """60 requests of 900 kB are under way at the same time. Those that find no room are told so and come again; each event is there once."""
+    count, limit = 60, 8 << 20
+    tool = tools.start("ingest", LOCAL, "--memory", "8MiB")
+    peers = [connect(tool) for _ in range(count)]
+    before = listen_support.peak(tool)
+    go_on = threading.Barrier(count + 1)
+    refusals, problems = [], []
+
+    def send(n, peer):
+        data = request(b'{"n":%d,"text":"%s"}' % (n, b"x" * 900_000), "Connection: close")
+        half = len(data) // 2
+        try:
+            peer.sendall(data[:half])                       # to the kernel, when ingest does not read it
+            go_on.wait(60 * support.PATIENCE)
+            while True:
+                answer = finish(peer, data[half:])
+                if b" 202 " in answer.splitlines()[0]:
+                    return
+                assert b" 503 " in answer.splitlines()[0] and b"\r\nRetry-After: 1\r\n" in answer and b"--memory" in answer, answer
+                refusals.append(n)
+                peer = connect(tool)
+                peer.sendall(data[:half])
+        except Exception as error:                          # pylint: disable=broad-except
+            problems.append((n, error))
+
+    def finish(peer, rest):
+        with peer:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                peer.sendall(rest)
+            answer = b""
+            while part := peer.recv(65536):
+                answer += part
+        return answer
+    threads = [threading.Thread(target=send, args=(n, peer), daemon=True) for n, peer in enumerate(peers)]
+    for thread in threads:
+        thread.start()
+    go_on.wait(60 * support.PATIENCE)
+    for thread in threads:
+        thread.join(120 * support.PATIENCE)
+    assert not problems
+    events = tool.wait_events(count)
+    assert sorted(numbers(events)) == list(range(count))
+    if "asan" not in str(support.BIN):                      # whose own memory is not ours
+        assert listen_support.peak(tool) - before < 2 * limit, f"{listen_support.peak(tool) - before} bytes more; {len(refusals)} refusals"
+    assert tool.terminate() == 0
+
+
+def test_a_request_that_finds_no_room_behind_unfinished_ones_is_told_to_come_again(tools):
+    """Three bodies of which only a half comes take all the room; one of them gives way when others have waited for it for long enough."""
+    tool = tools.start("ingest", LOCAL, "--memory", "8MiB", "--patience", "50ms")
+    stuck = [connect(tool) for _ in range(3)]
+    for n, peer in enumerate(stuck):
+        peer.sendall(request(b'{"n":%d,"text":"%s"}' % (n, b"x" * 900_000))[:-1])
+        support.wait_for(lambda: listen_support.unread(tool) == 0, "all of it to be read")
+    status, body, answer = Client(tool).post({"n": 3})
+    assert status == 503 and answer.getheader("Retry-After") == "1" and "--memory" in body["error"]
+    support.wait_for(lambda: Client(tool).post({"n": 4})[0] == 202, "room", 60)
+    for peer in stuck:
+        with contextlib.suppress(OSError):
+            peer.sendall(b"}")
+    answers = [peer.recv(65536) for peer in stuck]
+    assert sorted(answer.split()[1] for answer in answers) == [b"202", b"202", b"408"]
+    assert sorted(numbers(tool.wait_events(3))) == sorted([4] + [n for n, answer in enumerate(answers) if b" 202 " in answer])
+    assert tool.terminate() == 0
+
+
+def test_whole_requests_that_wait_for_room_stay_inside_the_memory_as_well(tools):
+    """The output takes nothing: 60 requests of 900 kB wait for it, or for room to do so, until their patience is over."""
+    count, limit = 60, 8 << 20
+    with Clogged() as out:
+        tool = tools.start("ingest", LOCAL, "--memory", "8MiB", "--patience", "3s", stdout=out.writer)
+        out.started()
+        before = listen_support.peak(tool)
+        answers = []
+
+        def post(n):
+            with contextlib.suppress(OSError):
+                answers.append((n, Client(tool).post({"n": n, "text": "x" * 900_000})[0]))
+        threads = [threading.Thread(target=post, args=(n,), daemon=True) for n in range(count)]
+        for thread in threads:
+            thread.start()
+        support.wait_for(lambda: len([a for _, a in answers if a != 202]) > 20, lambda: f"refusals; there are {answers}", 120)
+        assert {a for _, a in answers} <= {202, 429, 503}
+        if "asan" not in str(support.BIN):
+            assert listen_support.peak(tool) - before < 3 * limit, f"{listen_support.peak(tool) - before} bytes more"
+        out.read()
+        for thread in threads:
+            thread.join(120 * support.PATIENCE)
+        taken = sorted(n for n, status in answers if status == 202)
+        events = numbers(out.wait_events(len(taken)))
+        assert tool.terminate() == 0
+    assert len(set(events)) == len(events) and set(taken) <= set(events)
 
 
 def test_many_clients_at_once(tools):
