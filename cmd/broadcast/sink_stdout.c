@@ -93,7 +93,10 @@ static void try_write(sink_t *sink) {
             output->unanswered = 0;
             buf_clear(&output->text);
             output->written = 0;
-            stage_fail(sink->stage, "standard output: %s", strerror(errno));
+            if (errno == EPIPE || errno == ECONNRESET)
+                stage_leave_off(sink->stage, "standard output was closed");
+            else
+                stage_fail(sink->stage, "write to standard output: %s", strerror(errno));
             return;
         }
     }

@@ -163,6 +163,10 @@ void file_set_see(file_set_t *set, const char *name, bool at_end) {
         entry->seen = true;
 }
 
+const char *file_set_none(const file_set_t *set) {
+    return set->whole ? "there is no file in this directory" : "no file has such a name";
+}
+
 void file_set_scan(file_set_t *set, bool at_end) {
     size_t listed, count = 0;
     const listing_entry_t *found = listing_find(set->listing, "", 0, &listed);
@@ -184,7 +188,7 @@ void file_set_scan(file_set_t *set, bool at_end) {
         if (!entry->seen && !entry->gone && set->settings->follow)
             file_set_wake(entry);               /* rotated away meanwhile, perhaps: its rest is looked for */
     }
-    if (!map_count(set->entries))
-        source_unhealthy(set->setup.host, "%s: there is no such file yet; waiting for one", set->shown);
+    if (!map_count(set->entries) && set->settings->follow)
+        source_unhealthy(set->setup.host, "%s: %s yet; waiting for one", set->shown, file_set_none(set));
 }
 

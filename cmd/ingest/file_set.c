@@ -259,7 +259,7 @@ static int set_start(source_t *source, err_t *err) {
     if (!set->since)
         set->since = clock_now();
     if (!set->settings->follow && !map_count(set->entries))
-        return err_set(err, "%s: there is no such file; --follow waits for one", set->shown);
+        return err_set(err, "%s: %s; --follow waits for one", set->shown, file_set_none(set));
     file_set_schedule(set);
     return 0;
 }
@@ -346,7 +346,7 @@ static char *directory_of(const char *path) {
 
 int file_set_open(source_t **source, const source_setup_t *setup, const char *path, const char *full_path, err_t *err) {
     file_set_t *set = mem_zero(sizeof *set);
-    bool whole = is_directory(path);
+    bool whole = set->whole = is_directory(path);
     set->source.class = &class;
     set->setup = *setup;
     set->settings = setup->settings;

@@ -31,6 +31,7 @@ struct file_set {
     source_setup_t setup;
     const file_settings_t *settings;
     char *shown, *directory, *full_directory, *pattern;
+    bool whole;                        /* a directory was given, not a pattern */
     listing_t *listing;                /* of the directory */
     pattern_t *path_pattern;
     int inotify, directory_watch;
@@ -68,6 +69,7 @@ char *file_set_full_path(const file_set_t *set, const char *name);
 file_entry_t *file_set_add(file_set_t *set, const char *name);
 void file_set_forget(file_entry_t *entry);
 void file_set_see(file_set_t *set, const char *name, bool at_end);     /* something is with the file of this name */
+const char *file_set_none(const file_set_t *set);     /* in words: there is nothing to read */
 void file_set_scan(file_set_t *set, bool at_end);      /* looks at all names; at_end: those that are new have been read */
 
 /* file_places.c: the members of the source's class */

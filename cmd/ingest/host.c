@@ -425,14 +425,6 @@ void host_finish(source_host_t *host) {
     store_position(host);
 }
 
-void host_report(const source_host_t *host) {
-    if (!host->bad)
-        return;
-    const char *file = host->stage->settings.dead_letter;
-    log_warning("%llu record%s could not be used%s%s", (unsigned long long) host->bad, host->bad == 1 ? "" : "s",
-                file ? ": see " : "; --dead-letter FILE would keep them", file ? file : "");
-}
-
 void host_fini(source_host_t *host) {
     host_devices_free(host);
     buf_fini(&host->other);

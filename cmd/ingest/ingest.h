@@ -97,7 +97,6 @@ void ingest_help(FILE *out);
 void host_begin(source_host_t *host);                 /* links are open: hooks itself into the stage */
 void host_finish(source_host_t *host);                /* no more input is wanted */
 void host_stored(source_host_t *host);                /* the position goes into the log */
-void host_report(const source_host_t *host);          /* the last words of a run */
 void host_fini(source_host_t *host);
 void host_watch(source_host_t *host, int64_t expect);
 int64_t host_clock(source_host_t *host);              /* the wall clock, ns, read once per round of the loop */

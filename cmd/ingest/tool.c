@@ -222,7 +222,6 @@ static void on_stop(stage_t *stage) {
     ingest_t *ingest = stage->own;
     if (ingest->host.source)
         ingest->host.source->class->free(ingest->host.source);
-    host_report(&ingest->host);
     host_fini(&ingest->host);
     ingest_choose_fini(ingest);
 }

@@ -45,6 +45,7 @@ typedef struct process {
     bool ending, ended;       /* the end is to be told to the program; it was */
     news_t *news, **news_end; /* from outside, that came while it waited */
     metric_t *troubles;
+    uint64_t errors_before;   /* evaluation errors of earlier runs */
 } process_t;
 
 #define AT(field) offsetof(process_t, field)
@@ -301,6 +302,7 @@ static int start(stage_t *stage, err_t *err) {
     stage_on_room(stage, resume);
     stage_patient(stage);
     count(stage);
+    process->errors_before = stage->errors;
     return 0;
 }
 
@@ -335,8 +337,16 @@ static void finish(stage_t *stage) {
     called(stage);
 }
 
+/* The samples in the log are one a second at most. */
+static void report_errors(const stage_t *stage) {
+    uint64_t errors = stage->errors - ((process_t *) stage->own)->errors_before;
+    if (errors > 1)
+        log_warning("%" PRIu64 " times an expression could not be computed and gave null", errors);
+}
+
 static void stop(stage_t *stage) {
     process_t *process = stage->own;
+    report_errors(stage);
     program_free(process->program);
     for (news_t *news = process->news, *next; news; news = next) {
         next = news->next;

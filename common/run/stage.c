@@ -279,6 +279,7 @@ static int open_stage(stage_t *stage, err_t *err) {
 static void close_stage(stage_t *stage) {
     if (stage->tool->stop)
         stage->tool->stop(stage);
+    stage_dead_report(stage);
     stage_publish(stage);
     stage_inputs_free(stage); /* before the outputs: a last acknowledgement goes out */
     stage_outputs_free(stage);

@@ -132,6 +132,7 @@ void stage_ready(stage_t *stage);
 void stage_finished(stage_t *stage);                  /* what finish was asked for is done: ends are sent, acknowledged, exit 0 */
 void stage_blame(stage_t *stage, const char *reason);  /* the exit status will be 1; what has come is delivered all the same */
 void stage_fail(stage_t *stage, const char *format, ...) __attribute__((format(printf, 2, 3)));   /* logs, exit status 1, no drain of inputs */
+void stage_leave_off(stage_t *stage, const char *reason);     /* the same, said at level info: whoever read has left, and that is up to them */
 
 /* Output. Events are written into the builder of a topic and go to every --to link.
  *   builder = stage_builder (stage, topic);  builder_begin ... builder_commit;  stage_emitted (stage, topic);

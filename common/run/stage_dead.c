@@ -259,6 +259,7 @@ static void sample(stage_t *stage, const char *place, const char *reason, text_t
 
 void stage_dead_text(stage_t *stage, text_t record, const char *place, const char *reason) {
     stage->ledger.dead++;
+    stage->private->dead_count++;
     sample(stage, place, reason, record);
     if (!stage->settings.dead_letter)
         return;
@@ -275,6 +276,7 @@ void stage_dead_text(stage_t *stage, text_t record, const char *place, const cha
 
 void stage_dead_event(stage_t *stage, const event_t *event, const char *place, const char *reason) {
     stage->ledger.dead++;
+    stage->private->dead_count++;
     buf_t text = {0};
     bool printable = json_put_event(&text, event, true, NULL);
     sample(stage, place, reason, printable ? text_make((char *) text.data, text.size) : text_of("(malformed)"));
@@ -291,6 +293,14 @@ void stage_dead_event(stage_t *stage, const event_t *event, const char *place, c
         end_line(stage);
     }
     buf_fini(&text);
+}
+
+void stage_dead_report(const stage_t *stage) {
+    uint64_t count = stage->private->dead_count;
+    const char *file = stage->settings.dead_letter;
+    if (count)
+        log_warning("%llu record%s could not be used%s%s", (unsigned long long) count, count == 1 ? "" : "s",
+                    file ? ": see " : "; --dead-letter FILE would keep them", file ? file : "");
 }
 
 void stage_dead_close(stage_t *stage) {

@@ -26,7 +26,7 @@ static const option_t common_options[] = {
     {"check", OPTION_BOOL, AT(check), "false", NULL, "check options and settings and start nothing: exit status 0 or 64"},
     {"memory", OPTION_SIZE, AT(memory), "64MiB", "SIZE", "what this stage may take for windows, queues and buffers", 8 << 20, INT64_MAX / 2},
     {"drain-limit", OPTION_DURATION, AT(drain_limit), "30s", "DURATION",
-     "how long to wait for acknowledgements when ending", 1, INT64_MAX / 2},
+     "how long to wait for acknowledgements after a signal", 1, INT64_MAX / 2},
     {0},
 };
 

@@ -60,6 +60,7 @@ typedef struct stage_private {
     /* dead letters */
     int dead_fd;
     uint64_t dead_size;
+    uint64_t dead_count;               /* in this run */
     uint64_t dead_serial;              /* of the last line */
     uint64_t dead_confirmed;           /* lines up to this one will not be written again by a restart */
     bool dead_broken, dead_known;      /* known: dead_serial continues an earlier run's */
@@ -106,7 +107,6 @@ void stage_inputs_part(stage_t *stage);               /* waits until the senders
 void stage_all_parted(stage_t *stage);                /* in stage.c */
 void stage_inputs_free(stage_t *stage);
 void stage_begin_finish(stage_t *stage);              /* in stage.c */
-void stage_leave_off(stage_t *stage, const char *reason);     /* in stage.c: as stage_fail, said at level info */
 
 /* stage_metrics.c */
 void stage_metrics_open(stage_t *stage);
@@ -119,5 +119,6 @@ void stage_dead_begin(stage_t *stage);                 /* the numbers go on behi
 void stage_dead_settled(stage_t *stage, uint64_t serial);            /* lines up to this one will not be written again */
 int stage_dead_sync(stage_t *stage);                  /* to the disk */
 void stage_dead_close(stage_t *stage);
+void stage_dead_report(const stage_t *stage);         /* the last words of a run: how many there were, and where they are */
 
 #endif

@@ -35,6 +35,14 @@ def start_ready(tools, *arguments):
 
 # Read once
 
+def test_no_file_is_told_as_what_was_asked_for(tools, directory):
+    (directory / "empty").mkdir()
+    for what, words in (("empty", "empty: there is no file in this directory; --follow waits for one"),
+                        ("empty/*.log", "empty/*.log: no file has such a name; --follow waits for one")):
+        tool = tools.run("ingest", what)
+        assert tool.status == 1 and tool.err.count("waits for") == 1 and "waiting" not in tool.err and words in tool.err
+
+
 def test_the_files_of_a_pattern_are_read_in_the_order_of_their_names(tools, directory):
     for i, name in enumerate(("a.ndjson", "b.ndjson", "c.txt", ".d.ndjson", "e.ndjson")):
         append(directory / name, i * 10, i * 10 + 1)

@@ -214,3 +214,28 @@ def test_listings_that_cannot_be_written_fail(tools, call):
     done = tools.shell(f"{call} > /dev/full")
     assert done.status == 1 and done.err == f"{call.split()[0]}: write to standard output: No space left on device\n"
     assert tools.shell(f"{call} > /dev/null").status == 0
+
+
+def test_broadcast_takes_a_reader_that_has_had_enough_as_the_others_do(tools):
+    done = tools.shell("exec 3>&1; ingest generator:sensors --rate 0 2>/dev/null | { broadcast - && exit 1; echo $? >&3; } | head -1 >/dev/null")
+    assert done.out.split() == [b"1"] and "standard output was closed" in done.err and " error " not in done.err, done.err
+
+
+@pytest.mark.parametrize("command", ["process ''", "process 'where true'", "broadcast -"])
+def test_the_last_line_says_how_much_could_not_be_used(tools, directory, command):
+    """Of samples there is one a second."""
+    lines = "seq 1 7; echo '{\"a\":1}'"
+    done = tools.shell(f"{{ {lines}; }} | {command}")
+    assert done.status == 0 and done.events == [{"a": 1}]
+    assert "7 records could not be used; --dead-letter FILE would keep them" in done.err.splitlines()[-1]
+    done = tools.shell(f"{{ {lines}; }} | {command} --dead-letter dead")
+    assert "7 records could not be used: see dead" in done.err.splitlines()[-1] and len((directory / "dead").read_text().splitlines()) == 7
+    assert tools.shell(f"echo '{{}}' | {command}").err == ""
+
+
+def test_process_says_how_often_it_could_not_compute(tools):
+    done = tools.run("process", "set b = a * 2 | where c > 1 or a == 1", input=[{"a": "x"}, {"a": "y", "c": "z"}, {"a": 1}])
+    assert done.events == [{"a": 1, "b": 2}]
+    assert "3 times an expression could not be computed and gave null" in done.err.splitlines()[-1]
+    once = tools.run("process", "set b = a * 2", input=[{"a": "x"}])
+    assert len(once.err.splitlines()) == 1 and "string times int" in once.err
