@@ -11,6 +11,7 @@
 #define LIMIT_MAX 10000
 #define WAIT_MAX (86400 * NS_PER_S)
 #define EPOCH_FROM 1000000000      /* seconds: what is larger is a moment and no span */
+#define EPOCH_MS_FROM 100000000000 /* and from here on it is told in milliseconds */
 
 int http_pace_read(const char *text, unsigned *limit, int64_t *period, err_t *err) {
     text_t rest = text_of(text), number;
@@ -95,6 +96,8 @@ void http_pace_heed(http_pace_t *pace, const http_response_t *response, int64_t 
         return;
     int64_t remaining = header_seconds(response, remaining_names), reset = header_seconds(response, reset_names), wait = response->retry_after;
     read_combined(http_header(response, "ratelimit"), &remaining, &reset);
+    if (reset >= EPOCH_MS_FROM)
+        reset = (reset + 999) / 1000;
     if (reset >= EPOCH_FROM)
         reset -= clock_now() / NS_PER_S;
     if (remaining == 0 && reset > 0) {

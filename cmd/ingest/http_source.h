@@ -153,6 +153,7 @@ bool http_auth_refused(http_source_t *self);          /* status 401: true when a
 void http_auth_fini(http_auth_t *auth);
 
 /* http_stream.c */
+bool http_is_events(const http_response_t *response);  /* Server-Sent Events, as its Content-Type says */
 void http_stream_begin(http_source_t *self);          /* the request is about to go out */
 http_chunk_t http_stream_chunk(void *source, const http_response_t *head, text_t data);
 bool http_stream_done(http_source_t *self, const http_response_t *response);       /* false: nothing of a stream has come */

@@ -34,11 +34,15 @@ void http_stream_begin(http_source_t *self) {
     self->stall_timer = self->settings->stall ? loop_timer(self->setup.loop, self->settings->stall, 0, on_stall, self) : NULL;
 }
 
+bool http_is_events(const http_response_t *response) {
+    text_t type = http_header(response, "content-type");
+    return type.size >= 17 && strncasecmp(type.data, "text/event-stream", 17) == 0;
+}
+
 /* The first bytes of an answer: what it is. */
 static bool begin_answer(http_source_t *self, const http_response_t *head) {
     err_t err;
-    text_t type = http_header(head, "content-type");
-    self->is_sse = type.size >= 17 && strncasecmp(type.data, "text/event-stream", 17) == 0;
+    self->is_sse = http_is_events(head);
     const format_t *format = self->is_sse ? format_find("ndjson") : http_source_format(self, head);
     if (!self->setup.format && strcmp(format->name, "json") == 0)
         format = format_find("ndjson");

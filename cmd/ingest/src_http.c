@@ -204,6 +204,11 @@ static void take_nothing(http_source_t *self) {
     }
 }
 
+/* Whether it was complete or not: mostly it has no end. */
+static bool is_endless(const http_source_t *self, const http_response_t *response) {
+    return !self->settings->stream && !self->setup.format && (!response->status || response->status == 200) && http_is_events(response);
+}
+
 /* Some servers answer a page that is not there with an error. It could be a failure as well, so that must have been said. */
 static bool may_be_behind(const http_source_t *self, int status) {
     bool counts = self->settings->paging == PAGING_OFFSET || self->settings->paging == PAGING_PAGE;
@@ -227,6 +232,10 @@ static void on_done(void *argument, const http_response_t *response) {
         self->auth.refused = false;
     if (self->settings->stream && http_stream_done(self, response))
         return;
+    if (is_endless(self, response)) {
+        http_source_retry(self, 0, "the answer is Server-Sent Events, which --stream takes as they come");
+        return;
+    }
     if (is_behind_the_last_page(self, response->status)) {
         take_nothing(self);
         return;

@@ -42,12 +42,13 @@ def test_limits_that_the_server_tells_are_kept(tools, headers):
     assert "the server wants no more requests" in tool.err
 
 
-def test_a_limit_that_ends_at_a_moment(tools):
+@pytest.mark.parametrize("unit", [1, 1000])
+def test_a_limit_that_ends_at_a_moment(tools, unit):
     moments = []
 
     def answer(request):
         moments.append(time.time())
-        return as_json({"n": 1}, **{"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(moments[0]) + 3)})
+        return as_json({"n": 1}, **{"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str((int(moments[0]) + 3) * unit)})
     with Server(answer) as server:
         tool = tools.start("ingest", server.url(), *QUICK)
         tool.wait_events(2)

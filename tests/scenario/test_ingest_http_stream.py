@@ -229,6 +229,22 @@ def test_tls(tools, directory):
             assert tool.events == ([{"n": 1}] if reason is None else [])
 
 
+@pytest.mark.parametrize("ends", [True, False])
+def test_an_answer_that_has_no_end_is_told_with_the_remedy(tools, ends):
+    released = threading.Event()
+
+    def answer(request):
+        begin(request)
+        send(request, "data: {}\n\n")
+        if not ends:
+            released.wait(60)
+    with Server(answer) as server:
+        tool = tools.start("ingest", server.url(), *QUICK, "--timeout", "100ms")
+        tool.wait_err("the answer is Server-Sent Events, which --stream takes as they come; trying again")
+        released.set()
+        assert tool.terminate() == 0 and tool.events == []
+
+
 def test_options_that_do_not_go_with_a_stream_are_refused(tools):
     tool = tools.run("ingest", "http://127.0.0.1:1/", "--stream", "--paging", "page")
     assert tool.status == 64 and "--stream" in tool.err
