@@ -260,6 +260,9 @@ static void on_done(void *argument, const http_response_t *response) {
     case 403:
         snprintf(reason, sizeof reason, "HTTP status %d: the server wants other credentials (--user, --token, --oauth-url, --api-key, --header)", response->status);
         break;
+    case 407:
+        snprintf(reason, sizeof reason, "HTTP status 407: the proxy wants other credentials (--proxy)");
+        break;
     default:
         snprintf(reason, sizeof reason, "HTTP status %d", response->status);
         if (may_be_behind(self, response->status))

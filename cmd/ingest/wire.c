@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "net/http.h"
 
 #define UNSENT_MAX (1u << 20)      /* bytes; a server that takes no more than that of ours is not read either */
 
@@ -44,7 +45,7 @@ static void lose(wire_t *wire, const char *reason) {
     if (wire->lost)
         return;
     wire->lost = true;
-    if (reason)
+    if (reason && reason != wire->error)
         snprintf(wire->error, sizeof wire->error, "%s", reason);
     loop_remove(wire->watch);
     wire->watch = NULL;
@@ -63,7 +64,7 @@ static void watch_events(wire_t *wire) {
 static void finish_connecting(wire_t *wire, CURLcode result) {
     curl_socket_t fd = CURL_SOCKET_BAD;
     if (result != CURLE_OK) {
-        lose(wire, *wire->error ? NULL : curl_easy_strerror(result));
+        lose(wire, http_failure_words(result, wire->error));
         return;
     }
     curl_easy_getinfo(wire->easy, CURLINFO_ACTIVESOCKET, &fd);

@@ -380,6 +380,12 @@ static bool follow_redirect(http_transfer_t *transfer, long status) {
     return true;
 }
 
+const char *http_failure_words(int code, const char *error) {
+    if (strncmp(error, "Unsupported proxy", 17) == 0)
+        return "the proxy's address cannot be used; it is written as http://HOST:PORT (--proxy, or http_proxy and the like in the environment)";
+    return *error ? error : curl_easy_strerror((CURLcode) code);
+}
+
 static void complete(http_transfer_t *transfer, CURLcode code) {
     long status = 0;
     curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
@@ -394,7 +400,7 @@ static void complete(http_transfer_t *transfer, CURLcode code) {
     if (transfer->too_large || code == CURLE_FILESIZE_EXCEEDED)
         snprintf(text, sizeof text, "the body is larger than the limit of %zu bytes", transfer->body_limit);
     else
-        snprintf(text, sizeof text, "%s", transfer->error[0] ? transfer->error : curl_easy_strerror(code));
+        snprintf(text, sizeof text, "%s", http_failure_words(code, transfer->error));
     curl_off_t seconds = 0;
     curl_easy_getinfo(transfer->easy, CURLINFO_RETRY_AFTER, &seconds);
     if (seconds < 0)

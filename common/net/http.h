@@ -67,6 +67,10 @@ void http_resume(http_transfer_t *transfer);          /* chunk may be called fro
 /* Value of the (last) header of that name, any case; size 0 when absent. Borrowed from the response. */
 text_t http_header(const http_response_t *response, const char *name);
 
+/* What libcurl says of a failure: its CURLcode, and what stands in its error buffer. Without the address of a proxy that it may repeat there, which can
+ * hold a password. Borrowed from `error`, or for ever. */
+const char *http_failure_words(int code, const char *error);
+
 int http_url_check(const char *url, err_t *err);      /* whether its host and port can be read; the error does not show the URL */
 bool http_same_origin(const char *a, const char *b);  /* the same scheme, host and port; false when one is no URL */
 char *http_resolve(const char *base, const char *reference);          /* the URL that a link means (RFC 3986, 5.2); NULL when it is none; owned */

@@ -307,3 +307,21 @@ def test_proxy_is_gone_through_and_its_password_not_shown(tools, directory):
     down.wait_err("trying again")
     assert down.terminate() == 0
     assert "hush" not in tool.err + down.err
+
+
+@pytest.mark.parametrize("address", ["nonsense://me:hush@127.0.0.1:1", "http://me:hush/x@127.0.0.1:1", "htpp://hush"])
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+@pytest.mark.parametrize("way", ["option", "environment"])
+def test_a_proxys_address_that_cannot_be_used_is_not_shown(tools, directory, scheme, address, way):
+    (directory / "s.json").write_text(json.dumps({"proxy": address} if way == "option" else {}))
+    tool = tools.start("ingest", f"{scheme}://api.example.com/", "--settings", "s.json", "--log-level", "debug", *QUICK[2:],
+                       env={"http_proxy": address, "no_proxy": ""} if way == "environment" else None)
+    tool.wait_err("the proxy's address cannot be used; it is written as http://HOST:PORT .*; trying again")
+    assert tool.terminate() == 0 and "hush" not in tool.err
+
+
+def test_a_proxy_that_wants_credentials_is_told_apart_from_the_server(tools):
+    with Server(lambda request: (407, {"Proxy-Authenticate": 'Basic realm="x"'}, b"")) as proxy:
+        tool = tools.start("ingest", "http://api.example.com/", "--proxy", proxy.url(""), *QUICK)
+        tool.wait_err("HTTP status 407: the proxy wants other credentials .--proxy.; trying again")
+        assert tool.terminate() == 0
