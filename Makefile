@@ -169,8 +169,11 @@ MQTT_PARTS = $(BUILD)/cmd/ingest/mqtt_packet.o $(BUILD)/cmd/ingest/mqtt_acks.o
 $(BUILD)/tests/fuzz/fuzz_mqtt: $(BUILD)/tests/fuzz/fuzz_mqtt.o $(MQTT_PARTS) $(BUILD)/libstream.a
 	$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 # Parsers of what ingest's peers send: each with its own object alone.
-$(BUILD)/tests/fuzz/fuzz_http_head $(BUILD)/tests/fuzz/fuzz_http_sse $(BUILD)/tests/fuzz/fuzz_forward: \
+$(BUILD)/tests/fuzz/fuzz_http_head $(BUILD)/tests/fuzz/fuzz_http_sse: \
 $(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/cmd/ingest/%.o $(BUILD)/libstream.a
+	$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS) -lz
+
+$(BUILD)/tests/fuzz/fuzz_forward: $(BUILD)/tests/fuzz/fuzz_forward.o $(BUILD)/cmd/ingest/forward.o $(BUILD)/cmd/ingest/forward_chunk.o $(BUILD)/libstream.a
 	$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS) -lz
 
 NATS_PARTS = $(BUILD)/cmd/ingest/nats_seen.o $(BUILD)/cmd/ingest/nats_key.o

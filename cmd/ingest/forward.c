@@ -1,8 +1,6 @@
 /* The Forward protocol's bytes: its four ways to send entries, told apart by what stands behind the tag, and its handshake. */
 #include "forward.h"
 
-#include <zlib.h>
-
 #include "base/digest.h"
 #include "base/memory.h"
 #include "data/frame.h"
@@ -12,14 +10,17 @@
 #define CHUNK_MAX 256
 #define DIGEST_HEX (2 * 64)
 
-int64_t forward_size(const char *data, size_t size) {
+int forward_pass(forward_pass_t *pass, const char *data, size_t size) {
     unsigned char first = size ? (unsigned char) *data : 0x92;
-    pack_cursor_t cursor = pack_cursor(data, size);
     if (first < 0x92 || (first > 0x90 + ELEMENTS_MAX && first != 0xdc && first != 0xdd))
         return -1;
-    if (!size || !pack_skip(&cursor))
-        return 0;
-    return (int64_t) (cursor.at - (const uint8_t *) data);
+    if (!pass->size)
+        pass->rest = (pack_pass_t){1, 0};
+    pack_cursor_t cursor = pack_cursor(data + pass->size, size - pass->size);
+    int whole = size > pass->size ? pack_pass(&pass->rest, &cursor) : 0;
+    if (size > pass->size)
+        pass->size = (size_t) ((const char *) cursor.at - data);
+    return whole;
 }
 
 /* The bytes of each element. Returns how many there are, or 0: it is no such array. */
@@ -50,31 +51,11 @@ static bool text_value(text_t element, text_t *text) {
     return true;
 }
 
-/* gzip, one or more in a row. */
-static int inflate_into(text_t bytes, size_t limit, buf_t *out, err_t *err) {
-    z_stream stream = {.next_in = (Bytef *) (uintptr_t) bytes.data, .avail_in = (uInt) bytes.size};
-    size_t start = out->size;
-    int rc = inflateInit2(&stream, 15 + 32);
-    ASSERT(rc == Z_OK);
-    while (rc != Z_STREAM_END || stream.avail_in) {
-        if (rc == Z_STREAM_END && inflateReset(&stream) != Z_OK)
-            break;
-        stream.next_out = buf_reserve(out, 64 * 1024);
-        stream.avail_out = 64 * 1024;
-        rc = inflate(&stream, Z_NO_FLUSH);
-        out->size += 64 * 1024 - stream.avail_out;
-        if (rc != Z_OK && rc != Z_STREAM_END)
-            break;
-        if (out->size - start > limit) {
-            inflateEnd(&stream);
-            return err_set(err, "a chunk of more than %zu bytes when it is decompressed (--chunk-limit)", limit);
-        }
-    }
-    inflateEnd(&stream);
-    return rc == Z_STREAM_END ? 0 : err_set(err, "compressed entries that cannot be decompressed");
+static forward_part_t part_of(const char *data, text_t text) {
+    return (forward_part_t){(size_t) (text.data - data), text.size};
 }
 
-static int read_option(forward_message_t *message, text_t option, bool *compressed, err_t *err) {
+static int read_option(forward_message_t *message, const char *data, text_t option, err_t *err) {
     value_t map, value;
     if (!value_of(option, &map) || (map.type != VALUE_MAP && map.type != VALUE_NULL))
         return err_set(err, "the option of a message is no map");
@@ -83,49 +64,49 @@ static int read_option(forward_message_t *message, text_t option, bool *compress
     if (pack_map_get(map.packed, map.size, text_of("chunk"), &value) && value.type != VALUE_NULL) {
         if ((value.type != VALUE_STRING && value.type != VALUE_BINARY) || value.size > CHUNK_MAX)
             return err_set(err, "the chunk of a message is no text of at most %d bytes", CHUNK_MAX);
-        message->chunk = text_make(value.text, value.size);
+        message->chunk = part_of(data, text_make(value.text, value.size));
     }
     if (pack_map_get(map.packed, map.size, text_of("compressed"), &value) && value.type == VALUE_STRING) {
         text_t kind = text_make(value.text, value.size);
-        *compressed = text_is(kind, "gzip");
-        if (!*compressed && !text_is(kind, "text"))
+        message->compressed = text_is(kind, "gzip");
+        if (!message->compressed && !text_is(kind, "text"))
             return err_set(err, "entries compressed as %.*s; gzip is understood", (int) (kind.size < 20 ? kind.size : 20), kind.data);
     }
     return 0;
 }
 
-int forward_read(forward_message_t *message, const char *data, size_t size, size_t limit, buf_t *entries, err_t *err) {
-    text_t elements[ELEMENTS_MAX], packed = {0};
+int forward_read(forward_message_t *message, const char *data, size_t size, err_t *err) {
+    text_t elements[ELEMENTS_MAX], tag, entries;
     uint32_t count = split(data, size, elements), inside;
-    bool compressed = false;
     value_t second;
     *message = (forward_message_t){0};
-    if (!count || !text_value(elements[0], &message->tag))
+    if (!count || !text_value(elements[0], &tag))
         return err_set(err, "a message that is no array of a tag and its entries");
-    if (text_utf8_valid(message->tag.data, message->tag.size) < message->tag.size)
+    if (text_utf8_valid(tag.data, tag.size) < tag.size)
         return err_set(err, "a tag that is no UTF-8");
-    bool plain = !value_of(elements[1], &second) || (second.type != VALUE_ARRAY && second.type != VALUE_STRING && second.type != VALUE_BINARY);
-    if (plain && count < 3)
+    message->tag = part_of(data, tag);
+    message->bare = !value_of(elements[1], &second) || (second.type != VALUE_ARRAY && second.type != VALUE_STRING && second.type != VALUE_BINARY);
+    if (message->bare && count < 3)
         return err_set(err, "a message without its record");
-    uint32_t option = plain ? 3 : 2;
-    if (count > option + 1 || (count > option && read_option(message, elements[option], &compressed, err)))
+    uint32_t option = message->bare ? 3 : 2;
+    if (count > option + 1 || (count > option && read_option(message, data, elements[option], err)))
         return count > option + 1 ? err_set(err, "a message with too many elements") : -1;
-    if (!entries)
-        return 0;
-    if (plain) {
-        buf_put_byte(entries, 0x92);
-        buf_put(entries, elements[1].data, elements[1].size + elements[2].size); /* they stand side by side */
+    if (message->bare) {
+        entries = text_make(elements[1].data, elements[1].size + elements[2].size); /* they stand side by side */
     } else if (second.type == VALUE_ARRAY) {
         pack_cursor_t cursor = pack_cursor(elements[1].data, elements[1].size);
         pack_read_array(&cursor, &inside);
-        buf_put(entries, cursor.at, (size_t) (cursor.end - cursor.at));
+        entries = text_make((const char *) cursor.at, (size_t) (cursor.end - cursor.at));
     } else {
-        text_value(elements[1], &packed);
-        if (compressed)
-            return inflate_into(packed, limit, entries, err);
-        buf_put(entries, packed.data, packed.size);
+        text_value(elements[1], &entries);
     }
+    message->compressed &= !message->bare && second.type != VALUE_ARRAY;
+    message->entries = part_of(data, entries);
     return 0;
+}
+
+text_t forward_text(const char *data, forward_part_t part) {
+    return text_make(data + part.at, part.size);
 }
 
 /* A time, or seconds, or [time, metadata]. */
@@ -145,18 +126,18 @@ static bool read_time(pack_cursor_t *cursor, int64_t *time) {
     return *time >= 0 && *time <= EVENT_TIME_MAX;
 }
 
-int forward_next(text_t entries, size_t *at, forward_entry_t *entry, const char **reason) {
+int forward_next(text_t entries, bool bare, size_t *at, forward_entry_t *entry, const char **reason) {
     pack_cursor_t whole = pack_cursor(entries.data + *at, entries.size - *at), cursor, keys;
     uint32_t count;
     value_t key;
     const uint8_t *start = whole.at;
     *reason = "malformed msgpack, or cut short";
-    if (!pack_skip(&whole))
+    if (!pack_skip(&whole) || (bare && !pack_skip(&whole)))
         return -1;
     *at += (size_t) (whole.at - start);
     cursor = pack_cursor(start, (size_t) (whole.at - start));
     *reason = "an entry that is no [time, record]";
-    if (!pack_read_array(&cursor, &count) || count != 2)
+    if (!bare && (!pack_read_array(&cursor, &count) || count != 2))
         return 0;
     *reason = "the time of an entry is none between 1970 and 2106";
     if (!read_time(&cursor, &entry->time))

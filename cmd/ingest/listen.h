@@ -22,7 +22,8 @@ typedef struct listener_setup {
     const char *scheme;            /* "tcp", for places; static */
     unsigned connections;          /* open at once at most; others wait in the kernel's queue */
     int64_t idle;                  /* ns: a connection on which nothing comes for so long is ended; 0: never */
-    /* Bytes that what all connections have left over, and what their protocol keeps of it (connection_keeps), may take; beyond it one of them goes on alone until that is used, and the others wait. 0: unbounded.
+    /* Bytes that what all connections have left over, and what their protocol keeps of it (connection_keeps), may take; beyond it one of them goes on
+     * alone until that is used, and the others wait. 0: unbounded.
      * When less than 64 KiB come on that one in 10 s, while others wait, it is ended as an idle one is. */
     uint64_t memory;
     int64_t patience;              /* ns that one waits for that before `crowded` is called and it is ended; 0: for ever */

@@ -10,11 +10,14 @@
 #include "data/fields.h"
 #include "data/pack.h"
 #include "forward.h"
+#include "forward_chunk.h"
 #include "listen.h"
 #include "source.h"
 #include "text_server.h"
 
 #define PORT 24224
+#define WORK (256u * 1024)             /* bytes of entries that are taken from one in a row, then others get their turn */
+#define BESIDE (64u * 1024)            /* time and metadata of an entry */
 
 typedef struct forward_settings {
     char *shared_key, *tag_field;
@@ -39,12 +42,16 @@ typedef struct forward_source forward_source_t;
 typedef struct forward_peer {
     forward_source_t *self;
     connection_t *connection;
+    struct forward_peer *next;     /* that waits for the same turn */
     uint8_t nonce[FORWARD_NONCE];
     bool greeted;                  /* knows the shared key, or needs not to */
     bool over;                     /* ended by us */
-    bool loaded;                   /* a message is being taken: its entries are here until all are */
-    buf_t entries;
-    size_t at;
+    bool waits;                    /* for its turn to have a chunk decompressed */
+    bool whole, loaded;            /* a message is all there; and is being taken */
+    forward_pass_t pass;
+    forward_message_t message;
+    size_t at;                     /* in its entries */
+    size_t worked;                 /* bytes gone through in this turn */
     uint64_t number;               /* of entries on this connection */
 } forward_peer_t;
 
@@ -65,6 +72,9 @@ struct forward_source {
     char hostname[256];
     uint64_t run, taken;           /* tells our positions from those of earlier runs; events in this one */
     chunk_t *first, **last;
+    forward_chunk_t *unpacked;     /* one at a time, as it takes memory: */
+    forward_peer_t *turn;          /* whose turn it is, */
+    forward_peer_t *waiting, **last_waiting;     /* and who waits for it */
     buf_t tag, out;                /* the tag, packed; scratch */
     fields_t fields;
     log_limit_t limit;
@@ -130,38 +140,135 @@ static void take_entry(forward_source_t *self, const forward_entry_t *entry) {
     source_commit_at(self->setup.host, entry->time);
 }
 
-/* False: no more room. */
-static bool take_entries(forward_peer_t *peer, text_t tag) {
+static void on_again(void *argument) {
+    forward_peer_t *peer = argument;
+    connection_resume(peer->connection);
+}
+
+/* The rest of the message comes when others have had their turn. */
+static bool again(forward_peer_t *peer) {
+    connection_pause(peer->connection);
+    loop_defer(peer->self->setup.loop, on_again, peer);
+    return false;
+}
+
+static void take_or_tell(forward_peer_t *peer, text_t bytes, bool bare, size_t *at) {
     forward_source_t *self = peer->self;
-    text_t entries = text_make((const char *) peer->entries.data, peer->entries.size);
-    buf_clear(&self->tag);
-    if (*self->settings->tag_field)
-        pack_string(&self->tag, tag.data, tag.size);
+    forward_entry_t entry;
+    const char *reason;
+    size_t start = *at;
+    peer->number++;
+    int found = forward_next(bytes, bare, at, &entry, &reason);
+    if (found > 0 && entry.record.size <= self->setup.format_settings->record_limit) {
+        take_entry(self, &entry);
+        return;
+    }
+    if (found < 0)
+        *at = bytes.size;
+    bad(peer, text_make(bytes.data + start, *at - start), found > 0 ? "longer than --max-record" : reason);
+}
+
+/* False: they come again. */
+static bool take_entries(forward_peer_t *peer, text_t entries) {
     while (peer->at < entries.size) {
-        forward_entry_t entry;
-        const char *reason;
         size_t start = peer->at;
-        if (!source_room(self->setup.host))
+        if (!source_room(peer->self->setup.host))
             return false;
-        peer->number++;
-        int found = forward_next(entries, &peer->at, &entry, &reason);
-        if (found > 0 && entry.record.size <= self->setup.format_settings->record_limit) {
-            take_entry(self, &entry);
-            continue;
-        }
-        if (found < 0)
-            peer->at = entries.size;
-        bad(peer, text_make(entries.data + start, peer->at - start), found > 0 ? "longer than --max-record" : reason);
+        if (peer->worked >= WORK)
+            return again(peer);
+        take_or_tell(peer, entries, peer->message.bare, &peer->at);
+        peer->worked += peer->at - start;
     }
     return true;
 }
 
-/* A whole message. False: no more room; it comes again. */
+/* ---- compressed ones ---- */
+
+static void end_turn(forward_source_t *self) {
+    forward_peer_t *next = self->waiting;
+    self->turn = NULL;
+    if (!next)
+        return;
+    self->waiting = next->next;
+    if (!self->waiting)
+        self->last_waiting = &self->waiting;
+    next->waits = false;
+    connection_resume(next->connection);
+}
+
+/* False: it has to wait for it. */
+static bool get_turn(forward_peer_t *peer) {
+    forward_source_t *self = peer->self;
+    if (self->turn == peer)
+        return true;
+    if (!self->turn) {
+        self->turn = peer;
+        forward_chunk_begin(self->unpacked);
+        return true;
+    }
+    peer->waits = true;
+    peer->next = NULL;
+    *self->last_waiting = peer;
+    self->last_waiting = &peer->next;
+    connection_pause(peer->connection);
+    return false;
+}
+
+/* Who has gone neither has it nor waits for it. */
+static void leave_turn(forward_peer_t *peer) {
+    forward_source_t *self = peer->self;
+    for (forward_peer_t **link = &self->waiting; peer->waits && *link; link = &(*link)->next) {
+        if (*link != peer)
+            continue;
+        *link = peer->next;
+        if (!*link)
+            self->last_waiting = link;
+        break;
+    }
+    if (self->turn == peer)
+        end_turn(self);
+}
+
+/* False: it comes again. */
+static bool take_compressed(forward_peer_t *peer, text_t packed) {
+    forward_source_t *self = peer->self;
+    forward_found_t found = FORWARD_ENTRY;
+    if (!get_turn(peer))
+        return false;
+    while (found != FORWARD_END) {
+        text_t entry;
+        err_t err;
+        size_t at = 0;
+        if (!source_room(self->setup.host))
+            return false;
+        if (peer->worked >= WORK)
+            return again(peer);
+        found = forward_chunk_next(self->unpacked, packed, &entry, &err);
+        if (found == FORWARD_ENTRY) {
+            take_or_tell(peer, entry, false, &at);
+            peer->worked += entry.size;
+        } else if (found == FORWARD_MORE) {
+            peer->worked = WORK;
+        } else if (found == FORWARD_REFUSED) {
+            peer->number++;
+            bad(peer, packed, err.text);
+            dismiss(peer, err.text);
+            break;
+        } else if (found != FORWARD_END) {
+            peer->number++;
+            bad(peer, entry, found == FORWARD_LONG ? "longer than --max-record" : "malformed msgpack, or cut short");
+        }
+    }
+    end_turn(self);
+    return true;
+}
+
+/* A whole message. False: it comes again. */
 static bool take_message(forward_peer_t *peer, const char *data, size_t size) {
     forward_source_t *self = peer->self;
-    forward_message_t message;
+    forward_message_t *message = &peer->message;
     err_t err;
-    if (forward_read(&message, data, size, (size_t) self->settings->chunk_limit, peer->loaded ? NULL : &peer->entries, &err)) {
+    if (!peer->loaded && forward_read(message, data, size, &err)) {
         peer->number++;
         bad(peer, text_make(data, size), err.text);
         dismiss(peer, err.text);
@@ -169,16 +276,17 @@ static bool take_message(forward_peer_t *peer, const char *data, size_t size) {
     }
     source_healthy(self->setup.host);
     peer->loaded = true;
-    if (!take_entries(peer, message.tag))
+    text_t tag = forward_text(data, message->tag), chunk = forward_text(data, message->chunk), entries = forward_text(data, message->entries);
+    buf_clear(&self->tag);
+    if (*self->settings->tag_field)
+        pack_string(&self->tag, tag.data, tag.size);
+    if (!(message->compressed ? take_compressed(peer, entries) : take_entries(peer, entries)))
         return false;
     peer->loaded = false;
     peer->at = 0;
-    buf_clear(&peer->entries);
-    if (peer->entries.capacity > 1024 * 1024)
-        buf_fini(&peer->entries);
-    if (!message.chunk.size)
+    if (!chunk.size || peer->over)
         return true;
-    acknowledge_later(self, peer, message.chunk);
+    acknowledge_later(self, peer, chunk);
     if (!source_keeps_position(self->setup.host))
         settle(self, self->taken);
     else
@@ -197,23 +305,34 @@ static void greet(forward_peer_t *peer, const char *data, size_t size) {
     peer->greeted = rc == 0;
 }
 
+/* The next message has begun to come. False: it is not all there. */
+static bool have_message(forward_peer_t *peer, const char *data, size_t size) {
+    size_t limit = peer->greeted ? (size_t) peer->self->settings->chunk_limit : 4096;
+    if (peer->whole)
+        return true;
+    int found = forward_pass(&peer->pass, data, size);
+    if (found < 0)
+        dismiss(peer, "what comes is not the Forward protocol");
+    else if (peer->pass.size > limit || (!found && size > limit))
+        dismiss(peer, "a message is malformed, or larger than --chunk-limit");
+    peer->whole = found > 0 && !peer->over;
+    return peer->whole;
+}
+
 static size_t on_data(void *own, const char *data, size_t size, bool at_end) {
     forward_peer_t *peer = own;
-    size_t used = 0, limit = peer->greeted ? (size_t) peer->self->settings->chunk_limit : 4096;
-    while (used < size && !peer->over && source_room(peer->self->setup.host)) {
-        int64_t whole = forward_size(data + used, size - used);
-        if (whole < 0)
-            dismiss(peer, "what comes is not the Forward protocol");
-        else if (whole > (int64_t) limit || (whole == 0 && size - used > limit))
-            dismiss(peer, "a message is malformed, or larger than --chunk-limit");
-        if (whole <= 0 || peer->over)
+    size_t used = 0;
+    peer->worked = 0;
+    while (used < size && !peer->over && !peer->waits && source_room(peer->self->setup.host)) {
+        if (!have_message(peer, data + used, size - used))
             break;
         if (!peer->greeted)
-            greet(peer, data + used, (size_t) whole);
-        else if (!take_message(peer, data + used, (size_t) whole))
+            greet(peer, data + used, peer->pass.size);
+        else if (!take_message(peer, data + used, peer->pass.size))
             break;
-        used += (size_t) whole;
-        limit = (size_t) peer->self->settings->chunk_limit;
+        used += peer->pass.size;
+        peer->pass = (forward_pass_t){0};
+        peer->whole = false;
     }
     return peer->over ? size : used;
 }
@@ -238,7 +357,8 @@ static void on_closed(void *own) {
     for (chunk_t *chunk = peer->self->first; chunk; chunk = chunk->next)
         if (chunk->peer == peer)
             chunk->peer = NULL;
-    buf_fini(&peer->entries);
+    loop_undefer(peer->self->setup.loop, on_again, peer);
+    leave_turn(peer);
     mem_free(peer);
 }
 
@@ -294,6 +414,7 @@ static void forward_free(source_t *source) {
         self->first = chunk->next;
         mem_free(chunk);
     }
+    forward_chunk_free(self->unpacked);
     fields_fini(&self->fields);
     buf_fini(&self->tag);
     buf_fini(&self->out);
@@ -328,6 +449,8 @@ static int forward_open(source_t **source, const source_setup_t *setup, err_t *e
     self->settings = setup->settings;
     self->run = (uint64_t) clock_now();
     self->last = &self->first;
+    self->last_waiting = &self->waiting;
+    self->unpacked = forward_chunk_new((size_t) self->settings->chunk_limit, (size_t) setup->format_settings->record_limit + BESIDE);
     if (gethostname(self->hostname, sizeof self->hostname - 1))
         snprintf(self->hostname, sizeof self->hostname, "localhost");
     *source = &self->source;

@@ -1,6 +1,7 @@
 /* The Forward protocol: messages in a row, and handshakes. What is read lies within the bytes, entries are sound events, and nothing is taken for
  * whole that is not. */
 #include "../../cmd/ingest/forward.h"
+#include "../../cmd/ingest/forward_chunk.h"
 #include "base/memory.h"
 #include "data/frame.h"
 #include "data/pack.h"
@@ -9,15 +10,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define LIMIT (256 * 1024)
 
-static void take_entries(const buf_t *entries) {
-    uint8_t *exact = mem_copy(entries->data, entries->size);
-    text_t text = text_make((const char *) exact, entries->size);
+static void take_entries(text_t text, bool bare) {
     size_t at = 0;
     while (at < text.size) {
         forward_entry_t entry;
         const char *reason = NULL;
         size_t before = at;
-        int found = forward_next(text, &at, &entry, &reason);
+        int found = forward_next(text, bare, &at, &entry, &reason);
         if (found < 0)
             break;
         ASSERT(at > before && at <= text.size && (found || (reason && *reason)));
@@ -30,31 +29,56 @@ static void take_entries(const buf_t *entries) {
         cursor = pack_cursor(entry.record.data, entry.record.size);
         ASSERT(pack_read_map(&cursor, &count));
     }
-    mem_free(exact);
+}
+
+static void take_compressed(text_t packed) {
+    forward_chunk_t *chunk = forward_chunk_new(LIMIT, LIMIT / 4);
+    forward_found_t found = FORWARD_MORE;
+    size_t given = 0;
+    err_t err = {0};
+    forward_chunk_begin(chunk);
+    while (found != FORWARD_END && found != FORWARD_REFUSED) {
+        text_t entry;
+        found = forward_chunk_next(chunk, packed, &entry, &err);
+        ASSERT(found != FORWARD_REFUSED || (!given && *err.text));
+        if (found != FORWARD_ENTRY)
+            continue;
+        char *exact = mem_copy(entry.data, entry.size);
+        take_entries(text_make(exact, entry.size), false);
+        mem_free(exact);
+        ASSERT((given += entry.size) <= LIMIT);
+    }
+    forward_chunk_free(chunk);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const uint8_t nonce[FORWARD_NONCE] = "0123456789abcde";
     while (size) {
-        int64_t whole = forward_size((const char *) data, size);
-        if (whole <= 0)
+        forward_pass_t pass = {0}, part = {0};
+        if (forward_pass(&pass, (const char *) data, size) <= 0)
             break;
-        ASSERT((size_t) whole <= size && forward_size((const char *) data, (size_t) whole - 1) <= 0);
-        char *exact = mem_copy(data, (size_t) whole);
+        size_t whole = pass.size;
+        ASSERT(whole <= size && forward_pass(&part, (const char *) data, whole - 1) <= 0);
+        ASSERT(forward_pass(&part, (const char *) data, whole) == 1 && part.size == whole);
+        char *exact = mem_copy(data, whole);
         forward_message_t message;
-        buf_t entries = {0}, pong = {0};
+        buf_t pong = {0};
         err_t err;
-        if (forward_read(&message, exact, (size_t) whole, LIMIT, &entries, &err) == 0) {
-            ASSERT(message.tag.data >= exact && message.tag.data + message.tag.size <= exact + whole && message.chunk.size <= 256);
-            ASSERT(entries.size <= LIMIT + 64 * 1024 + (size_t) whole);
-            take_entries(&entries);
+        if (forward_read(&message, exact, whole, &err) == 0) {
+            ASSERT(message.tag.at + message.tag.size <= whole && message.chunk.at + message.chunk.size <= whole && message.chunk.size <= 256);
+            ASSERT(message.entries.at + message.entries.size <= whole);
+            char *entries = mem_copy(exact + message.entries.at, message.entries.size);
+            if (message.compressed)
+                take_compressed(text_make(entries, message.entries.size));
+            else
+                take_entries(text_make(entries, message.entries.size), message.bare);
+            mem_free(entries);
         }
-        ASSERT(forward_read_ping(exact, (size_t) whole, nonce, "key", "host", &pong, &err) == -1); /* nobody finds SHA-512's proof by chance */
+        ASSERT(forward_read_ping(exact, whole, nonce, "key", "host", &pong, &err) == -1); /* nobody finds SHA-512's proof by chance */
         mem_free(exact);
-        buf_fini(&entries);
         buf_fini(&pong);
         data += whole;
-        size -= (size_t) whole;
+        size -= whole;
     }
     return 0;
 }

@@ -9,6 +9,7 @@ import struct
 import msgpack
 import pytest
 
+import listen_support
 import support
 from listen_support import Clogged, connect
 
@@ -192,6 +193,63 @@ def test_what_nobody_takes_is_not_acknowledged_and_nothing_is_lost(tools):
         assert client.receive() == {"ack": str(sent - 5000)}
         assert numbers(out.wait_events(sent)) == list(range(sent))
         assert tool.terminate() == 0, tool.err
+
+
+def test_decompressed_chunks_of_many_connections_stay_inside_the_memory(tools):
+    """20 chunks of 12 MB each, which are some kB when compressed, are under way when the output is read at last; all come, each once."""
+    count, each, limit = 20, 120, 8 << 20
+    with Clogged() as out:
+        tool = tools.start("ingest", LOCAL, "--memory", "8MiB", stdout=out.writer)
+        out.started()
+        clients = [Client(tool) for _ in range(count)]
+        before = listen_support.peak(tool)
+        for n, client in enumerate(clients):
+            chunk = packed([event_time(1_700_000_000), {"n": n * each + i, "pad": "x" * 100_000}] for i in range(each))
+            client.send("t", gzip.compress(chunk), {"compressed": "gzip", "chunk": str(n)})
+        out.read()
+        assert [client.receive() for client in clients] == [{"ack": str(n)} for n in range(count)]
+        assert sorted(numbers(out.wait_events(count * each))) == list(range(count * each))
+        if "asan" not in str(support.BIN):                  # whose own memory is not ours
+            assert listen_support.peak(tool) - before < 2 * limit, f"{listen_support.peak(tool) - before} bytes more"
+        assert tool.terminate() == 0
+
+
+def test_chunks_that_become_too_large_are_refused_in_little_memory_and_nothing_of_them_is_taken(tools):
+    tool = tools.start("ingest", LOCAL, "--memory", "8MiB")
+    clients = [Client(tool) for _ in range(20)]
+    before = listen_support.peak(tool)
+    bomb = gzip.compress(packed(entries(0, 1000)) + b"\x00" * 100_000_000)
+    for client in clients:
+        client.send("t", bomb, {"compressed": "gzip", "chunk": "x"})
+    assert [client.receive() for client in clients] == [None] * 20
+    if "asan" not in str(support.BIN):
+        assert listen_support.peak(tool) - before < 8 << 20, f"{listen_support.peak(tool) - before} bytes more"
+    assert "more than 16777216 bytes when it is decompressed (--chunk-limit)" in tool.err
+    good = Client(tool)
+    good.send("t", entries(1, 1), {"chunk": "x"})
+    assert good.receive() == {"ack": "x"}
+    assert tool.terminate() == 0
+    assert numbers(tool.events) == [1]
+
+
+def test_large_messages_and_small_ones_take_turns(tools):
+    """One with 200,000 entries is gone through for a long time; another connection's is taken meanwhile. One after the other has its chunk decompressed."""
+    tool = tools.start("ingest", LOCAL)
+    large, small, gone = Client(tool), Client(tool), Client(tool)
+    kinds = [lambda first: (entries(first, 200_000),), lambda first: (packed(entries(first, 200_000)),),
+             lambda first: (gzip.compress(packed(entries(first, 200_000))), {"compressed": "gzip"})]
+    for i, kind in enumerate(kinds):
+        data, options = (*kind(i * 200_000), {})[:2]
+        large.send("t", data, {**options, "chunk": "large"})
+        small.send("s", gzip.compress(packed(entries(1_000_000 + i, 1))), {"compressed": "gzip", "chunk": "small"})
+        gone.send("g", gzip.compress(packed(entries(2_000_000 + i, 1))), {"compressed": "gzip"})
+        gone.peer.close()                                   # which is as good as ever: it was sent
+        gone = Client(tool)
+        assert large.receive() == {"ack": "large"} and small.receive() == {"ack": "small"}
+    events = tool.wait_events(600_006, 60)
+    assert [n for n in numbers(events) if n < 1_000_000] == list(range(600_000))
+    assert sorted(n for n in numbers(events) if n >= 1_000_000) == [1_000_000, 1_000_001, 1_000_002, 2_000_000, 2_000_001, 2_000_002]
+    assert tool.terminate() == 0
 
 
 def test_options_that_are_of_no_use_are_refused(tools):
