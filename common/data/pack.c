@@ -305,6 +305,27 @@ static bool read_shape(const pack_cursor_t *cursor, shape_t *shape) {
     return shape->content <= room && shape->elements <= room; /* each element takes at least one byte */
 }
 
+/* Of what has its size in its first byte, and nothing inside, all bytes; 0: look closer. */
+static const uint8_t scalar_size[256] = {
+    [0x00 ... 0x7f] = 1, [0xe0 ... 0xff] = 1, [0xc0] = 1, [0xc2 ... 0xc3] = 1, [0xcc] = 2, [0xcd] = 3, [0xce] = 5, [0xcf] = 9,
+    [0xd0] = 2, [0xd1] = 3, [0xd2] = 5, [0xd3] = 9, [0xca] = 5, [0xcb] = 9,
+    [0xa0] = 1, [0xa1] = 2, [0xa2] = 3, [0xa3] = 4, [0xa4] = 5, [0xa5] = 6, [0xa6] = 7, [0xa7] = 8, [0xa8] = 9, [0xa9] = 10, [0xaa] = 11,
+    [0xab] = 12, [0xac] = 13, [0xad] = 14, [0xae] = 15, [0xaf] = 16, [0xb0] = 17, [0xb1] = 18, [0xb2] = 19, [0xb3] = 20, [0xb4] = 21,
+    [0xb5] = 22, [0xb6] = 23, [0xb7] = 24, [0xb8] = 25, [0xb9] = 26, [0xba] = 27, [0xbb] = 28, [0xbc] = 29, [0xbd] = 30, [0xbe] = 31, [0xbf] = 32,
+};
+
+/* Passes over scalars at hand, `left` at most; returns how many remain. */
+static inline uint64_t skip_scalars(pack_cursor_t *walk, uint64_t left) {
+    while (left && walk->at < walk->end) {
+        size_t size = scalar_size[*walk->at];
+        if (!size || size > (size_t) (walk->end - walk->at))
+            break;
+        walk->at += size;
+        left--;
+    }
+    return left;
+}
+
 /* plain: no key is an array or a map. */
 static inline bool skip_within(pack_cursor_t *cursor, unsigned levels, bool plain) {
     uint64_t left[PACK_DEPTH + 1]; /* elements still to come, per level */
@@ -313,7 +334,7 @@ static inline bool skip_within(pack_cursor_t *cursor, unsigned levels, bool plai
     pack_cursor_t walk = *cursor;
     left[0] = 1;
     for (;;) {
-        while (left[depth] == 0) {
+        while ((left[depth] = skip_scalars(&walk, left[depth])) == 0) {
             if (depth == 0) {
                 *cursor = walk;
                 return true;
