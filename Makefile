@@ -203,7 +203,7 @@ soak:
 
 bench:
 	@DEPS=$(DEPS) tests/deps build bench
-	$(SUBMAKE) tools $(BENCH_PROGRAMS)
+	$(SUBMAKE) tools $(BENCH_PROGRAMS) $(SCENARIO_TOOLS)
 	@BUILD=$(BUILD) STREAM_BIN=$(BIN) tests/bench/run $(BENCH)
 
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BUILD)/libstream.a
