@@ -27,6 +27,9 @@ struct datagrams {
     struct mmsghdr messages[BATCH];
     struct iovec pieces[BATCH];
     struct sockaddr_storage peers[BATCH];
+    struct sockaddr_storage last;  /* peer, whose place is in `place` */
+    socklen_t last_size;
+    char place[ADDRESS_TEXT + 16];
     char *space;
 };
 
@@ -45,16 +48,25 @@ static void count_lost(datagrams_t *datagrams) {
                     datagrams->setup.scheme, more);
 }
 
+/* Most often it is the one that it was before. */
+static const char *place_of(datagrams_t *datagrams, unsigned i) {
+    socklen_t size = datagrams->messages[i].msg_hdr.msg_namelen;
+    if (size != datagrams->last_size || memcmp(&datagrams->peers[i], &datagrams->last, size) != 0) {
+        char text[ADDRESS_TEXT];
+        address_put(&datagrams->peers[i], text);
+        snprintf(datagrams->place, sizeof datagrams->place, "%s %s", datagrams->setup.scheme, text);
+        memcpy(&datagrams->last, &datagrams->peers[i], sizeof datagrams->last);
+        datagrams->last_size = size;
+    }
+    return datagrams->place;
+}
+
 /* Deals with what has been received. False: no more room. */
 static bool hand_over(datagrams_t *datagrams) {
     for (; datagrams->first < datagrams->count; datagrams->first++) {
         unsigned i = datagrams->first;
-        char text[ADDRESS_TEXT], place[ADDRESS_TEXT + 16];
-        if (datagrams->paused)
-            return false;
-        address_put(&datagrams->peers[i], text);
-        snprintf(place, sizeof place, "%s %s", datagrams->setup.scheme, text);
-        if (!datagrams->setup.data(datagrams->setup.argument, datagrams->pieces[i].iov_base, datagrams->messages[i].msg_len, place))
+        if (datagrams->paused ||
+            !datagrams->setup.data(datagrams->setup.argument, datagrams->pieces[i].iov_base, datagrams->messages[i].msg_len, place_of(datagrams, i)))
             return false;
     }
     return true;
