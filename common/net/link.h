@@ -103,6 +103,7 @@ typedef struct link_receiver_setup {
     /* The sender's log is half full: what can be made durable should be. May be NULL. */
     void (*hurry)(void *argument, link_receiver_t *receiver);
     void (*bad)(void *argument, text_t record, uint64_t number, const char *reason);    /* text that can't be read */
+    bool rare;                    /* senders come now and then: nobody is missed */
     void (*failed)(void *argument, const char *reason);   /* for good: refused as second receiver, ... */
     void *argument;
 } link_receiver_setup_t;

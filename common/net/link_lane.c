@@ -20,6 +20,11 @@
 #define SILENT_NS (20 * NS_PER_S)         /* a receiver silent for so long gives way to another that asks; */
 #define QUIET_NS (5 * NS_PER_S)           /* for so long, when there is one connection only */
 
+static void look_who_is_there(link_lane_t *lane) {
+    lane->sender->stats.peers = lane->monitor.connections;
+    link_presence_set(&lane->presence, lane->monitor.connections && (lane->plain || lane->receiver));
+}
+
 /* ---- sending ---- */
 
 static void wait_room(link_lane_t *lane, bool blocked) {
@@ -257,7 +262,7 @@ static void adopt(link_lane_t *lane, uint64_t receiver) {
     if (lane->cursor || spool_of(lane))
         rewind_to(lane, 0);
     lane->news = spool_of(lane) != NULL;  /* first of all which epochs it continues */
-    lane->sender->stats.peers = lane->monitor.connections;
+    look_who_is_there(lane);
 }
 
 /* A frame that the receiver does not take whatever happens ends the connection each time. */
@@ -273,7 +278,7 @@ static void count_broken(link_lane_t *lane) {
 
 static void connection_changed(void *argument, bool came) {
     link_lane_t *lane = argument;
-    lane->sender->stats.peers = lane->monitor.connections;
+    look_who_is_there(lane);
     if (!came)
         lane->lost = clock_monotonic();
     /* What was on its way is lost with the connection. */
@@ -474,6 +479,16 @@ static int open_acks(link_lane_t *lane, const zlink_address_t *address, const li
     return zlink_attach(lane->acks, address->ack, address->bind, endpoint->text, err);
 }
 
+static bool still_wanted(const void *argument) {
+    return !((const link_lane_t *) argument)->parted;
+}
+
+static void watch_presence(link_lane_t *lane, const zlink_address_t *address, const link_endpoint_t *endpoint) {
+    char *place = endpoint->partitions > 1 ? mem_format("%s, partition %zu", endpoint->text, lane->index) : mem_text(endpoint->text);
+    link_presence_init(&lane->presence, lane->sender->loop, place, "receiver", address, !lane->plain, still_wanted, lane);
+    mem_free(place);
+}
+
 int link_lane_open(link_lane_t *lane, link_sender_t *sender, const link_endpoint_t *endpoint, size_t index, link_part_fn *part,
                    void (*progress)(void *argument), void *argument, err_t *err) {
     zlink_address_t address;
@@ -497,6 +512,8 @@ int link_lane_open(link_lane_t *lane, link_sender_t *sender, const link_endpoint
     if (zlink_attach(lane->data, address.data, address.bind, endpoint->text, err) != 0)
         goto out;
     result = lane->plain ? 0 : open_acks(lane, &address, endpoint, err);
+    if (result == 0)
+        watch_presence(lane, &address, endpoint);
 out:
     zlink_address_fini(&address);
     if (result != 0)
@@ -524,6 +541,7 @@ void link_lane_part(link_lane_t *lane) {
 void link_lane_close(link_lane_t *lane) {
     say_bye(lane);                        /* once more: the first one is lost when the connection was */
     zlink_monitor_fini(&lane->monitor);
+    link_presence_fini(&lane->presence);
     loop_remove(lane->data_watch);
     loop_remove(lane->ack_watch);
     zlink_close(lane->acks, 0);

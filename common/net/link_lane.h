@@ -3,6 +3,7 @@
 
 #include "net/link_ack.h"
 #include "net/link_feed.h"
+#include "net/link_presence.h"
 #include "net/link_queue.h"
 #include "net/link_zmq.h"
 
@@ -18,6 +19,7 @@ typedef struct link_lane {
     zlink_lock_t lock;
     void *data, *acks;                    /* PUSH, SUB */
     zlink_monitor_t monitor;              /* of data */
+    link_presence_t presence;             /* of a receiver that speaks */
     loop_watch_t *data_watch, *ack_watch;
     bool blocked;                         /* ZeroMQ takes no more now: POLLOUT is awaited */
 

@@ -237,6 +237,7 @@ static void pull_free(link_receiver_t *receiver) {
     pull_link_t *pull = (pull_link_t *) receiver;
     loop_undefer(receiver->loop, report_refusal, pull);
     pull_say_stop(pull);
+    link_presence_fini(&pull->presence);
     pull_hold_free(pull);
     loop_remove(pull->data_watch);
     loop_remove(pull->ack_watch);
@@ -284,6 +285,11 @@ static int open_sockets(pull_link_t *pull, const zlink_address_t *address, const
     return zlink_attach(pull->data, address->data, address->bind, endpoint->text, err);
 }
 
+static bool still_wanted(const void *argument) {
+    const pull_link_t *pull = argument;
+    return !pull->parting && !pull->base.failed && !pull_ended(&pull->base);
+}
+
 int link_pull_open(link_receiver_t **receiver, loop_t *loop, const link_endpoint_t *endpoint, const link_receiver_setup_t *setup, err_t *err) {
     zlink_address_t address;
     if (zlink_address(&address, endpoint, endpoint->partition, false, err) != 0)
@@ -299,6 +305,8 @@ int link_pull_open(link_receiver_t **receiver, loop_t *loop, const link_endpoint
     int result = take_locks(pull, &address, err);
     if (result == 0)
         result = open_sockets(pull, &address, endpoint, err);
+    if (result == 0 && !pull->plain && !setup->rare) /* without acknowledgements senders are not known */
+        link_presence_init(&pull->presence, loop, endpoint->text, "sender", &address, true, still_wanted, pull);
     zlink_address_fini(&address);
     if (result != 0)
         pull_free(&pull->base);

@@ -3,6 +3,7 @@
 
 #include "base/map.h"
 #include "net/link_ack.h"
+#include "net/link_presence.h"
 #include "net/link_zmq.h"
 
 /* What the receiver behind ipc:// and tcp:// is made of: link_pull.c reads the socket, link_pull_stream.c keeps each sender's stream,
@@ -50,6 +51,7 @@ typedef struct pull_link {
     uint64_t id;
     zlink_lock_t bind_lock, receiver_lock;
     void *data, *acks;                    /* PULL, XPUB */
+    link_presence_t presence;             /* of senders; not where they come now and then only */
     loop_watch_t *data_watch, *ack_watch, *tick;
     map_t *streams;
     uint64_t serial;

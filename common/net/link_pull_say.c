@@ -181,6 +181,7 @@ void pull_say_subscriptions(void *argument) {
             pull_due(pull, NULL);
         } else if (hello && pull->base.stats.peers)
             pull->base.stats.peers--;
+        link_presence_set(&pull->presence, pull->base.stats.peers > 0);
         topic.size--;                     /* the separator */
         pull_stream_t *stream = hello ? NULL : map_get(pull->streams, topic);
         if (stream && message[0] == 1) {

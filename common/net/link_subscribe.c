@@ -4,7 +4,7 @@
 
 #include "base/map.h"
 #include "base/memory.h"
-#include "net/link_zmq.h"
+#include "net/link_presence.h"
 
 #define HIGH_WATER 200
 #define FRAMES_PER_TURN 32
@@ -21,6 +21,7 @@ typedef struct subscribe_link {
     void *socket;
     loop_watch_t *watch;
     zlink_monitor_t monitor;
+    link_presence_t presence;
     map_t *seen;                          /* "ORIGIN\nTOPIC" → seen_t */
 } subscribe_link_t;
 
@@ -99,6 +100,7 @@ static bool subscribe_ended(const link_receiver_t *receiver) {
 static void subscribe_free(link_receiver_t *receiver) {
     subscribe_link_t *subscribe = (subscribe_link_t *) receiver;
     zlink_monitor_fini(&subscribe->monitor);
+    link_presence_fini(&subscribe->presence);
     loop_remove(subscribe->watch);
     zlink_close(subscribe->socket, 0);
     zlink_unlock(&subscribe->lock);
@@ -112,6 +114,7 @@ static const link_receiver_class_t subscribe_class = {NULL, subscribe_pause, sub
 static void connections_changed(void *argument, bool came) {
     subscribe_link_t *subscribe = argument;
     subscribe->base.stats.peers = subscribe->monitor.connections;
+    link_presence_set(&subscribe->presence, subscribe->monitor.connections > 0);
 }
 
 static void set_topics(subscribe_link_t *subscribe, const option_list_t *topics) {
@@ -119,6 +122,10 @@ static void set_topics(subscribe_link_t *subscribe, const option_list_t *topics)
         ASSERT(zmq_setsockopt(subscribe->socket, ZMQ_SUBSCRIBE, topics->items[i], strlen(topics->items[i])) == 0);
     if (!topics->count)
         ASSERT(zmq_setsockopt(subscribe->socket, ZMQ_SUBSCRIBE, "", 0) == 0);
+}
+
+static bool still_wanted(const void *argument) {
+    return !subscribe_ended(argument);
 }
 
 static int subscribe_open(link_receiver_t **receiver, loop_t *loop, const link_endpoint_t *endpoint, const link_receiver_setup_t *setup,
@@ -140,6 +147,8 @@ static int subscribe_open(link_receiver_t **receiver, loop_t *loop, const link_e
         zlink_monitor_init(&subscribe->monitor, loop, subscribe->socket, connections_changed, subscribe);
         result = zlink_attach(subscribe->socket, address.data, address.bind, endpoint->text, err);
     }
+    if (result == 0)
+        link_presence_init(&subscribe->presence, loop, endpoint->text, "publisher", &address, false, still_wanted, subscribe);
     zlink_address_fini(&address);
     if (result != 0)
         subscribe_free(&subscribe->base);

@@ -268,6 +268,7 @@ int stage_inputs_open(stage_t *stage, err_t *err) {
     private->inputs = mem_zero(total * sizeof *private->inputs);
     for (unsigned i = 0; i < total; i++) {
         const char *link = input_link(stage, i);
+        setup.rare = i >= private->main_count;
         if (link_receiver_open(&private->inputs[i], stage->loop, link, &setup, err))
             return err_wrap(err, "%s %s", i < private->main_count ? "--from" : "--side", link);
         private->input_count++;
