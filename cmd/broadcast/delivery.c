@@ -136,7 +136,8 @@ delivery_t *delivery_begin(deliveries_t *all, unsigned input, frame_t *frame) {
         all->spare = delivery->next;
     else
         delivery = mem_alloc(sizeof *delivery);
-    *delivery = (delivery_t){.frame = frame_ref(frame), .origin = origin, .waiting = 1};
+    *delivery = (delivery_t){.frame = frame_ref(frame), .origin = origin, .first = frame->sequence, .last = {frame->epoch, frame->sequence},
+                             .events = frame->events, .size = frame->body_size, .end = frame->end, .waiting = 1, .previous = origin->last};
     if (origin->last)
         origin->last->next = delivery;
     else
@@ -193,7 +194,7 @@ void delivery_answered(deliveries_t *all, delivery_t *delivery, unsigned sink, u
 
 /* Each event once: dead, or as the worst of the other sinks did. */
 static void enter(struct stage_ledger *ledger, const delivery_t *delivery) {
-    uint32_t events = delivery->frame->events, rest = events - delivery->dead;
+    uint64_t events = delivery->events, rest = events - delivery->dead;
     ledger->held -= events;
     ledger->dead += delivery->dead;
     switch ((outcome_t) delivery->outcome) {
@@ -203,24 +204,45 @@ static void enter(struct stage_ledger *ledger, const delivery_t *delivery) {
     }
 }
 
+static void take_out(deliveries_t *all, delivery_t *delivery) {
+    origin_t *origin = delivery->origin;
+    *(delivery->previous ? &delivery->previous->next : &origin->first) = delivery->next;
+    *(delivery->next ? &delivery->next->previous : &origin->last) = delivery->previous;
+    origin->odd -= delivery->odd;
+    frame_unref(delivery->frame);
+    delivery->next = all->spare;
+    all->spare = delivery;
+}
+
 static void settle(deliveries_t *all, delivery_t *done) {
     origin_t *origin = done->origin;
-    origin->first = done->next;
-    if (!origin->first)
-        origin->last = NULL;
-    origin->odd -= done->odd;
     enter(&all->stage->ledger, done);
-    origin->done = (reached_t){done->frame->epoch, done->frame->sequence};
-    origin->ended |= done->frame->end;
-    while (origin->run_count && done->frame->sequence >= origin->runs[origin->run_count - 1].last)
+    origin->done = done->last;
+    origin->ended |= done->end;
+    while (origin->run_count && done->last.number >= origin->runs[origin->run_count - 1].last)
         origin->run_count--;
-    if (!all->by_progress)
-        stage_durable(all->stage, origin->input, done->frame);
+    if (!all->by_progress) {
+        frame_t last;
+        last.epoch = done->last.epoch;
+        last.sequence = done->last.number;
+        memcpy(last.origin, origin->name, strlen(origin->name) + 1);
+        stage_durable(all->stage, origin->input, &last);
+    }
     all->moved = true;
-    all->bytes += done->frame->body_size;
-    frame_unref(done->frame);
-    done->next = all->spare;
-    all->spare = done;
+    all->bytes += done->size;
+    take_out(all, done);
+}
+
+/* Frames that went the same way, one behind the other, become one entry. */
+static void join(deliveries_t *all, delivery_t *a, delivery_t *b) {
+    if (!a || !b || a->waiting || b->waiting || a->outcome != b->outcome || a->dead || b->dead || a->end || a->last.epoch != b->last.epoch ||
+        a->last.number + 1 != b->first)
+        return;
+    a->last = b->last;
+    a->events += b->events;
+    a->size += b->size;
+    a->end = b->end;
+    take_out(all, b);
 }
 
 void delivery_done(deliveries_t *all, delivery_t *delivery, outcome_t outcome) {
@@ -232,6 +254,13 @@ void delivery_done(deliveries_t *all, delivery_t *delivery, outcome_t outcome) {
     if (--delivery->waiting)
         return;
     origin_t *origin = delivery->origin;
+    if (origin->first != delivery) { /* one that cannot go on may be before it for long */
+        frame_unref(delivery->frame);
+        delivery->frame = NULL;
+        join(all, delivery, delivery->next);
+        join(all, delivery->previous, delivery);
+        return;
+    }
     while (origin->first && !origin->first->waiting)
         settle(all, origin->first);
 }
@@ -243,7 +272,7 @@ bool deliveries_ended(const deliveries_t *all) {
         if (!origin->seen)
             continue;
         any = true;
-        if (!origin->ended && !(origin->last && origin->last->frame->end))
+        if (!origin->ended && !(origin->last && origin->last->end))
             return false;
     }
     return any;

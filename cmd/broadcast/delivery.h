@@ -43,16 +43,20 @@ typedef struct origin {
 #define ORIGIN_AWAY UINT32_MAX
 #define ORIGINS_MAX 4096       /* beyond that the one not heard of for longest is forgotten */
 
-/* One frame from an input, on its way to its sinks. */
+/* One frame from an input, on its way to its sinks; or several that are through, behind one that is not: of these only the numbers are kept. */
 struct delivery {
-    frame_t *frame;
+    frame_t *frame;            /* NULL: it is through */
     origin_t *origin;
+    uint64_t first;            /* the numbers of its frames: from here */
+    reached_t last;            /* to here */
+    uint64_t events, size;     /* of their bodies, bytes */
+    bool end;                  /* the end of the stream is among them */
     uint32_t waiting;          /* sinks that have not answered, plus the one who began it */
     uint32_t dead;             /* events that were refused, by the sink that refused most */
     uint8_t outcome;
     bool stable;               /* exact sinks have it */
     bool odd;                  /* counted in its origin */
-    delivery_t *next;          /* of the same origin */
+    delivery_t *next, *previous; /* of the same origin */
 };
 
 typedef struct deliveries {

@@ -31,6 +31,7 @@ struct progress {
     uint64_t dead_synced;              /* dead letters up to this offset are synced */
     uint64_t dead_live, dead_noted;    /* and up to these in the text that was written last, and in what was noted */
     bool begun, touched, unsynced, syncing;
+    bool hurried;                      /* something waits for the next sync */
     char trouble[240];
 };
 
@@ -131,6 +132,12 @@ static void note(progress_t *progress) {
     for (unsigned i = 0; i < deliveries->count; i++)
         deliveries->origins[i]->noted = deliveries->origins[i]->done;
     progress->dead_noted = stage_dead_offset(progress->text.stage);
+    progress->hurried = false;
+    for (size_t i = 0; i < progress->text.sink_count; i++) {
+        sink_t *sink = progress->text.sinks[i];
+        if (sink->class->noted && sink->queue)
+            sink->class->noted(sink);
+    }
 }
 
 /* What was noted is safe: the senders may forget it, and dead letters up to there may be taken away: neither a kill, after which the text
@@ -148,6 +155,11 @@ static void tell(const progress_t *progress) {
         stage_durable(progress->text.stage, origin->input, &frame);
     }
     stage_dead_durable(progress->text.stage, progress->dead_live < progress->dead_noted ? progress->dead_live : progress->dead_noted);
+    for (size_t i = 0; i < progress->text.sink_count; i++) {
+        sink_t *sink = progress->text.sinks[i];
+        if (sink->class->safe && sink->queue)
+            sink->class->safe(sink);
+    }
 }
 
 static void failed(progress_t *progress, const char *reason) {
@@ -182,11 +194,6 @@ static int write_live_now(progress_t *progress, err_t *err) {
     progress->touched = false;
     progress->unsynced = true;
     progress->dead_live = stage_dead_offset(progress->text.stage);
-    for (size_t i = 0; i < progress->text.sink_count; i++) {
-        sink_t *sink = progress->text.sinks[i];
-        if (sink->class->stored && sink->queue)
-            sink->class->stored(sink);
-    }
     return 0;
 }
 
@@ -198,7 +205,7 @@ static void schedule(progress_t *progress) {
         progress->unsynced = false;
         worked(progress);
     } else if (progress->unsynced && !progress->syncing && !progress->touched) { /* touched: it will be written first */
-        if (settings->sync == SPOOL_ALWAYS || progress->text.deliveries->bytes >= SYNC_SOONER) {
+        if (settings->sync == SPOOL_ALWAYS || progress->hurried || progress->text.deliveries->bytes >= SYNC_SOONER) {
             loop_remove(progress->timer);
             progress->timer = NULL;
             sync_begin(progress);
@@ -228,6 +235,11 @@ void progress_touch(progress_t *progress) {
     progress->touched = true;
     if (!progress->trouble[0])
         loop_defer(progress->text.stage->loop, write_live, progress);
+}
+
+void progress_hurry(progress_t *progress) {
+    progress->hurried = true;
+    progress_touch(progress);
 }
 
 /* The file of dead letters is the skeleton's: a descriptor of our own syncs it as well. */
@@ -327,6 +339,13 @@ static void sync_begin(void *argument) {
     progress->timer = NULL;
     if (progress->syncing)
         return;
+    /* What is synced is in the text that was written last, too: that one counts as long as the machine is up. */
+    loop_undefer(progress->text.stage->loop, write_live, progress);
+    err_t err;
+    if (progress->touched && write_live_now(progress, &err)) {
+        failed(progress, err.text);
+        return;
+    }
     progress->syncing = true;
     gather(progress);
     if (progress->fds.count)

@@ -16,6 +16,7 @@ int progress_open(progress_t **progress, stage_t *stage, deliveries_t *deliverie
  * was killed before it had left, the stage ends as that one would have. */
 int progress_begin(progress_t *progress, err_t *err);
 void progress_touch(progress_t *progress);            /* something has moved: written at the end of the loop's round */
+void progress_hurry(progress_t *progress);            /* likewise, and it is synced at once */
 /* What is written from now on says that this run has done all that it had to: the next one is not to end where it ended. */
 void progress_over(progress_t *progress);
 /* Writes it now; durable: waits until data and progress are on the disk as well (not with --sync none). */

@@ -26,7 +26,7 @@ static void put_run(buf_t *out, const odd_run_t *run) {
 static void put_odd(buf_t *out, const origin_t *origin, buf_t *space) {
     uint32_t count = 0;
     odd_run_t run = {0};
-    uint64_t came = origin->last ? origin->last->frame->sequence : origin->done.number;
+    uint64_t came = origin->last ? origin->last->last.number : origin->done.number;
     buf_clear(space);
     for (size_t i = 0; i < origin->run_count; i++) {
         odd_run_t rest = origin->runs[i];
@@ -38,16 +38,15 @@ static void put_odd(buf_t *out, const origin_t *origin, buf_t *space) {
     }
     uint32_t recalled = count;
     for (const delivery_t *d = origin->odd ? origin->first : NULL; d && count < RUNS_MAX; d = d->next) {
-        uint64_t number = d->frame->sequence;
         if (!d->odd)
             continue;
-        if (count > recalled && run.last + 1 == number && run.outcome == d->outcome && run.dead == d->dead) {
-            run.last = number;
+        if (count > recalled && run.last + 1 == d->first && run.outcome == d->outcome && run.dead == d->dead) {
+            run.last = d->last.number;
             continue;
         }
         if (count++ > recalled)
             put_run(space, &run);
-        run = (odd_run_t){number, number, d->dead, d->outcome};
+        run = (odd_run_t){d->first, d->last.number, d->dead, d->outcome};
     }
     if (count > recalled)
         put_run(space, &run);

@@ -138,41 +138,69 @@ static void count_dropped(sink_t *sink, uint32_t events) {
         log_error("sink %s: dropped %u events: its queue is full (on_full, queue); the sink is too slow or away", sink->name, events);
 }
 
-/* Makes room by dropping the oldest that the driver does not have yet. */
+static bool has_no_room(const sink_t *sink, uint64_t cost) {
+    const struct sink_queue *queue = sink->queue;
+    return queue->bytes + cost > sink->queue_limit && queue->count;
+}
+
+static const char *input_of(const sink_t *sink, const delivery_t *delivery) {
+    return stage_input_key(sink->stage, delivery->origin->input);
+}
+
+static sink_begun_t begun(sink_t *sink, const delivery_t *delivery) {
+    return sink->class->begun ? sink->class->begun(sink, delivery->frame, input_of(sink, delivery)) : SINK_NEW;
+}
+
+/* Returns whether more has to go with it. */
+static bool drop(sink_t *sink, delivery_t *delivery) {
+    bool more = sink->class->dropped && sink->class->dropped(sink, delivery->frame, input_of(sink, delivery));
+    count_dropped(sink, delivery->frame->events);
+    delivery_done(sink->queue->deliveries, delivery, OUTCOME_DROPPED);
+    return more;
+}
+
+/* Makes room by dropping the oldest that the driver does not have. What it has begun goes whole. */
 static void drop_oldest(sink_t *sink, uint64_t room) {
     struct sink_queue *queue = sink->queue;
-    while (queue->bytes + room > sink->queue_limit && queue->count > queue->given) {
+    bool more = false;
+    while ((more || has_no_room(sink, room)) && queue->count > queue->given) {
         entry_t entry = *slot(queue, queue->given);
-        delivery_t *oldest = entry.delivery;
         for (size_t i = queue->given; i > 0; i--)
             *slot(queue, i) = *slot(queue, i - 1);
         queue->first = (queue->first + 1) % queue->room;
         queue->count--;
         if (entry.answered)
             continue;
-        queue->bytes -= frame_cost(oldest->frame);
-        count_dropped(sink, oldest->frame->events);
-        delivery_done(queue->deliveries, oldest, OUTCOME_DROPPED);
+        queue->bytes -= frame_cost(entry.delivery->frame);
+        more = drop(sink, entry.delivery);
     }
+}
+
+/* For a frame that has just come. */
+static bool dropped_at_once(sink_t *sink, delivery_t *delivery) {
+    uint64_t cost = frame_cost(delivery->frame);
+    if (sink->settings->on_full == SINK_BLOCK)
+        return false;
+    sink_begun_t how = begun(sink, delivery);
+    if (how == SINK_NEW && sink->settings->on_full == SINK_DROP_OLDEST) {
+        drop_oldest(sink, cost);
+        return false; /* also where the driver has so much that there is no room: it is the newest */
+    }
+    if (how == SINK_BEGUN || (how == SINK_NEW && !has_no_room(sink, cost)))
+        return false;
+    drop(sink, delivery);
+    return true;
 }
 
 void sink_offer(sink_t *sink, delivery_t *delivery) {
     struct sink_queue *queue = sink->queue;
-    uint64_t cost = frame_cost(delivery->frame);
     delivery_hold(delivery);
     if (delivery_had(delivery, sink->index)) {
         delivery_done(queue->deliveries, delivery, OUTCOME_OUT);
         return;
     }
-    if (queue->bytes + cost > sink->queue_limit && queue->count) {
-        if (sink->settings->on_full == SINK_DROP_NEWEST) {
-            count_dropped(sink, delivery->frame->events);
-            delivery_done(queue->deliveries, delivery, OUTCOME_DROPPED);
-            return;
-        }
-        if (sink->settings->on_full == SINK_DROP_OLDEST)
-            drop_oldest(sink, cost);
-    }
+    if (dropped_at_once(sink, delivery))
+        return;
     push(queue, delivery);
     pump(sink);
 }
@@ -325,9 +353,9 @@ int sink_commit(sink_t *sink, bool durable, err_t *err) {
     return sink->progress ? progress_commit(sink->progress, durable, err) : 0;
 }
 
-void sink_touch(sink_t *sink) {
+void sink_hurry(sink_t *sink) {
     if (sink->progress)
-        progress_touch(sink->progress);
+        progress_hurry(sink->progress);
 }
 
 /* What a sink has kept may have been changed by others: a name that no sender can have is nobody's. */
@@ -357,7 +385,12 @@ void sink_recall_refused(sink_t *sink, const char *key, const char *origin, uint
 }
 
 const char *sink_frame_key(sink_t *sink, const frame_t *frame) {
-    return stage_input_key(sink->stage, entry_of(sink->queue, frame)->delivery->origin->input);
+    struct sink_queue *queue = sink->queue;
+    size_t at = queue->given; /* it is asked for when a frame is given, so that it is the last one */
+    while (at && slot(queue, at - 1)->delivery->frame != frame)
+        at--;
+    ASSERT(at);
+    return stage_input_key(sink->stage, slot(queue, at - 1)->delivery->origin->input);
 }
 
 void sink_malformed(sink_t *sink, uint32_t events) {
@@ -381,7 +414,7 @@ bool sink_idle(const sink_t *sink) {
 bool sink_over(sink_t *sink) {
     struct sink_queue *queue = sink->queue;
     uint64_t limit = queue->over ? sink->queue_limit / 2 : sink->queue_limit;
-    queue->over = sink->settings->on_full == SINK_BLOCK && queue->bytes >= limit;
+    queue->over = sink->settings->on_full == SINK_BLOCK && queue->bytes >= limit && !sink->hungry;
     return queue->over;
 }
 

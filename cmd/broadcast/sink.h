@@ -32,6 +32,12 @@ typedef enum sink_result {
     SINK_ERROR,       /* refused for good: they become dead letters, with the reason */
 } sink_result_t;
 
+typedef enum sink_begun {
+    SINK_NEW,
+    SINK_BEGUN,       /* it goes together with others, which may have been delivered */
+    SINK_GIVEN_UP,    /* and of these some were dropped */
+} sink_begun_t;
+
 typedef struct sink_class {
     const char *name;
     const char *const *schemes;        /* "file" for file:PATH; NULL-terminated */
@@ -52,7 +58,11 @@ typedef struct sink_class {
     void (*position)(sink_t *sink, buf_t *out);   /* where it stands with all that it has answered, and nothing else: stored with the progress; found
                                                      in sink->restored when it is opened again */
     void (*sync)(sink_t *sink, fd_list_t *fds);   /* descriptors (duplicates) of what it has written since the last call */
-    void (*stored)(sink_t *sink);                 /* the position of now is stored: it will be found after a crash of this process */
+    void (*noted)(sink_t *sink);                  /* the position of now is on its way to the disk */
+    void (*safe)(sink_t *sink);                   /* what was noted is there: a crash of the machine leaves it (with --sync none: one of this process) */
+    /* When the queue is full, of a frame that it does not have, or not any more; may be NULL. input: stage_input_key. */
+    sink_begun_t (*begun)(sink_t *sink, const frame_t *frame, const char *input);
+    bool (*dropped)(sink_t *sink, const frame_t *frame, const char *input);  /* it is dropped now; true: so has to be what goes together with it */
 } sink_class_t;
 
 extern const sink_class_t *const sink_table[];    /* NULL-terminated */
@@ -83,6 +93,7 @@ struct sink {
     buf_t restored;                    /* the position that an earlier run has stored; empty: none */
     uint64_t queue_limit;              /* settings->queue, or its share */
     bool full;                         /* set by the driver: give no more until sink_more */
+    bool hungry;                       /* likewise: it can do nothing with what it has, and needs more beyond the limit of its queue */
     struct sink_queue *queue;          /* sink.c's */
 };
 
@@ -97,7 +108,7 @@ void sink_refuse(sink_t *sink, const frame_t *frame, const event_t *event, const
 void sink_retry(sink_t *sink, const char *reason, int64_t wait);
 /* With --state: stores the position now. durable: it is on the disk then, with all the data that it tells of (unless --sync none). */
 int sink_commit(sink_t *sink, bool durable, err_t *err);
-void sink_touch(sink_t *sink);                        /* the position has changed: to be stored soon */
+void sink_hurry(sink_t *sink);                        /* the position has changed, and something waits for it to be safe */
 /* In open, by a sink with a memory of its own: it has all frames of this origin up to there, whatever is stored elsewhere. `key`: stage_input_key.
  */
 void sink_reached(sink_t *sink, const char *key, const char *origin, uint64_t epoch, uint64_t number);

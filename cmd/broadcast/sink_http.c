@@ -1,6 +1,6 @@
 /* http: events POSTed in batches to a web address. What the server does not confirm is sent again, and bears the same Idempotency-Key then: a
- * batch is some frames of one sender, and with --state which frames is stored before it leaves, so that it is cut the same way after a
- * restart. Frames that are longer than a batch go in parts, one after the other. */
+ * batch is some frames of one sender, and with --state which frames is on the disk before it leaves, so that it is cut the same way after a
+ * restart of the machine, too. Frames that are longer than a batch go in parts, one after the other. */
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -11,6 +11,7 @@
 #include "base/secret.h"
 #include "data/json.h"
 #include "data/pack.h"
+#include "http_cut.h"
 #include "net/http.h"
 #include "sink.h"
 
@@ -20,11 +21,11 @@
 
 typedef enum body_form { BODY_ARRAY, BODY_NDJSON } body_form_t;
 
-/* Which frames make a batch. */
-typedef struct cut {
-    char *origin;
-    uint64_t epoch, first, last;
-} cut_t;
+/* A frame that is in no batch yet. */
+typedef struct waiting {
+    frame_t *frame;
+    const char *input;                 /* the key of its input; borrowed */
+} waiting_t;
 
 typedef struct refused {
     uint32_t first, count;             /* events of the batch */
@@ -35,12 +36,12 @@ typedef struct batch batch_t;
 struct batch {
     sink_t *sink;
     batch_t *next;                     /* in the order of making */
-    cut_t cut;
+    http_cut_t cut;
     frame_t **frames;                  /* borrowed; the sink's queue holds them */
     uint32_t count, events;
     uint32_t from, size;               /* the part that is under way */
     http_transfer_t *transfer;
-    bool begun, done;
+    bool begun, done;                  /* it has left; it is confirmed or refused */
     refused_t *refused;
     uint32_t refused_count;
 };
@@ -56,13 +57,12 @@ typedef struct http_sink {
     char *url;
     secrets_t secrets;                 /* of ours, which an answer may quote */
     http_t *http;
-    frame_t **waiting;                 /* given, and in no batch yet */
+    waiting_t *waiting;
     uint32_t waiting_count, waiting_room;
-    uint64_t waiting_events;
+    uint64_t waiting_events, waiting_bytes;
     batch_t *batches;
     uint32_t batch_count;
-    cut_t *cuts;                       /* of batches that were begun and have to be made again */
-    uint32_t cut_count;
+    http_cuts_t cuts;
 } http_sink_t;
 
 static void go_on(sink_t *sink, bool all);
@@ -93,47 +93,47 @@ static int http_check(sink_t *sink, err_t *err) {
 
 /* ---- which frames go together ---- */
 
-static void drop_cut(http_sink_t *self, uint32_t index) {
-    mem_free(self->cuts[index].origin);
-    memmove(self->cuts + index, self->cuts + index + 1, (--self->cut_count - index) * sizeof *self->cuts);
+/* Numbers of a durable log are never given out twice, since frames wait until they are stable: but without --state nobody waits. */
+static bool any_epoch(const sink_t *sink, const frame_t *frame) {
+    return sink->progress && frame->has_stable;
 }
 
-static void add_cut(http_sink_t *self, cut_t cut) {
-    self->cuts = mem_resize(self->cuts, (self->cut_count + 1) * sizeof *self->cuts);
-    self->cuts[self->cut_count++] = cut;
+static bool same_sender(const waiting_t *a, const waiting_t *b) {
+    return strcmp(a->frame->origin, b->frame->origin) == 0 && strcmp(a->input, b->input) == 0;
 }
 
-static bool in_cut(const cut_t *cut, const frame_t *frame) {
-    return frame->origin[0] && strcmp(cut->origin, frame->origin) == 0 && (frame->has_stable || cut->epoch == frame->epoch) &&
-           frame->sequence >= cut->first && frame->sequence <= cut->last;
+static bool is_filled(const http_sink_t *self) {
+    return self->waiting_events >= (uint64_t) self->batch || self->waiting_bytes >= self->batch_bytes;
 }
 
-static cut_t *cut_of(const http_sink_t *self, const frame_t *frame) {
-    for (uint32_t i = 0; i < self->cut_count; i++)
-        if (in_cut(&self->cuts[i], frame))
-            return &self->cuts[i];
-    return NULL;
+static http_cut_t new_cut(const sink_t *sink, const waiting_t *first) {
+    const http_sink_t *self = sink->own;
+    const frame_t *frame = first->frame;
+    return (http_cut_t){.input = mem_text(first->input), .origin = mem_text(frame->origin), .epoch = frame->epoch, .first = frame->sequence,
+                        .last = frame->sequence, .any_epoch = any_epoch(sink, frame), .part = (uint32_t) self->batch};
 }
 
-/* Takes frames of the first one's origin out of those that wait, in order: of its cut, or as many as fit in a batch. */
-static batch_t *make_batch(sink_t *sink, uint32_t start, const cut_t *cut) {
+/* Takes frames of the first one's sender out of those that wait, in order: of its cut, which is taken, or as many as fit in a batch. */
+static batch_t *make_batch(sink_t *sink, uint32_t start, const http_cut_t *cut) {
     http_sink_t *self = sink->own;
     batch_t *batch = mem_zero(sizeof *batch);
-    const frame_t *first = self->waiting[start];
+    const waiting_t first = self->waiting[start];
     uint64_t bytes = 0;
     uint32_t kept = start;
     bool over = false;
     batch->sink = sink;
     batch->frames = mem_alloc((self->waiting_count - start) * sizeof *batch->frames);
     for (uint32_t i = start; i < self->waiting_count; i++) {
-        frame_t *frame = self->waiting[i];
-        bool same = strcmp(frame->origin, first->origin) == 0;
+        const waiting_t *waiting = &self->waiting[i];
+        frame_t *frame = waiting->frame;
+        bool same = same_sender(waiting, &first);
         if (same && !over && batch->count) {
-            bool fits = batch->events + frame->events <= (uint64_t) self->batch && bytes + frame->body_size <= self->batch_bytes;
-            over = cut ? !in_cut(cut, frame) : !fits || cut_of(self, frame) != NULL;
+            bool fits = batch->events + frame->events <= (uint64_t) self->batch && bytes + frame->body_size <= self->batch_bytes &&
+                        (frame->epoch == first.frame->epoch || any_epoch(sink, frame));
+            over = cut ? !http_cut_has(cut, waiting->input, frame) : !fits || http_cuts_find(&self->cuts, waiting->input, frame) != NULL;
         }
         if (!same || over) {
-            self->waiting[kept++] = frame;
+            self->waiting[kept++] = *waiting;
             continue;
         }
         batch->frames[batch->count++] = frame;
@@ -142,17 +142,18 @@ static batch_t *make_batch(sink_t *sink, uint32_t start, const cut_t *cut) {
     }
     self->waiting_count = kept;
     self->waiting_events -= batch->events;
-    const frame_t *last = batch->frames[batch->count - 1];
-    batch->cut = cut ? (cut_t){mem_text(cut->origin), cut->epoch, cut->first, cut->last}
-                     : (cut_t){mem_text(first->origin), first->epoch, first->sequence, last->sequence};
+    self->waiting_bytes -= bytes;
+    batch->cut = cut ? http_cuts_remove(&self->cuts, cut) : new_cut(sink, &first);
+    if (!cut)
+        batch->cut.last = batch->frames[batch->count - 1]->sequence;
     return batch;
 }
 
 /* A batch that was begun before: all its frames have to be there again. A frame behind it shows that no more will come. */
-static bool cut_is_whole(const http_sink_t *self, const cut_t *cut) {
+static bool cut_is_whole(const http_sink_t *self, const http_cut_t *cut) {
     for (uint32_t i = 0; i < self->waiting_count; i++) {
-        const frame_t *frame = self->waiting[i];
-        if (strcmp(frame->origin, cut->origin) == 0 && frame->sequence >= cut->last)
+        const waiting_t *waiting = &self->waiting[i];
+        if (strcmp(waiting->frame->origin, cut->origin) == 0 && strcmp(waiting->input, cut->input) == 0 && waiting->frame->sequence >= cut->last)
             return true;
     }
     return false;
@@ -162,19 +163,15 @@ static bool cut_is_whole(const http_sink_t *self, const cut_t *cut) {
 static batch_t *next_batch(sink_t *sink, bool all) {
     http_sink_t *self = sink->own;
     for (uint32_t i = 0; i < self->waiting_count; i++) {
-        const frame_t *frame = self->waiting[i];
-        cut_t *cut = cut_of(self, frame);
-        bool earlier = false;          /* of the same origin: it comes first */
+        const waiting_t *waiting = &self->waiting[i];
+        const http_cut_t *cut = http_cuts_find(&self->cuts, waiting->input, waiting->frame);
+        bool earlier = false;          /* of the same sender: it comes first */
         for (uint32_t k = 0; k < i && !earlier; k++)
-            earlier = strcmp(self->waiting[k]->origin, frame->origin) == 0;
+            earlier = same_sender(&self->waiting[k], waiting);
         if (earlier)
             continue;
-        if (cut ? !cut_is_whole(self, cut) : !all && self->waiting_events < (uint64_t) self->batch)
-            continue;
-        batch_t *batch = make_batch(sink, i, cut);
-        if (cut)
-            drop_cut(self, (uint32_t) (cut - self->cuts));
-        return batch;
+        if (cut ? cut_is_whole(self, cut) : all || is_filled(self))
+            return make_batch(sink, i, cut);
     }
     return NULL;
 }
@@ -184,7 +181,7 @@ static void free_batch(batch_t *batch) {
         mem_free(batch->refused[i].reason);
     mem_free(batch->refused);
     mem_free(batch->frames);
-    mem_free(batch->cut.origin);
+    http_cut_fini(&batch->cut);
     mem_free(batch);
 }
 
@@ -223,19 +220,9 @@ static void put_body(const batch_t *batch, buf_t *out) {
     sink_malformed(batch->sink, malformed);
 }
 
-/* "ORIGIN-EPOCH-FIRST-LAST", and "-FROM+COUNT" for a part. Senders with a durable log never use a number twice, whatever the epoch. */
 static void put_key(const batch_t *batch, buf_t *out) {
-    const cut_t *cut = &batch->cut;
     buf_put_text(out, "Idempotency-Key: ");
-    for (const char *c = cut->origin; *c; c++) {
-        if (frame_topic_valid(c, 1))
-            buf_put_byte(out, (uint8_t) *c);
-        else
-            buf_format(out, "%%%02X", (unsigned char) *c);
-    }
-    if (!batch->frames[0]->has_stable)
-        buf_format(out, "-%llu", (unsigned long long) cut->epoch);
-    buf_format(out, "-%llu-%llu", (unsigned long long) cut->first, (unsigned long long) cut->last);
+    http_cut_put_key(&batch->cut, batch->sink->name, out);
     if (batch->size < batch->events)
         buf_format(out, "-%u+%u", batch->from, batch->size);
 }
@@ -259,7 +246,7 @@ static void send_part(batch_t *batch) {
     err_t err;
     uint32_t left = batch->events - batch->from;
     /* Frames that go together go whole; one that is longer than a batch goes in parts. */
-    batch->size = batch->count == 1 && left > (uint64_t) self->batch ? (uint32_t) self->batch : left;
+    batch->size = batch->count == 1 && left > batch->cut.part ? batch->cut.part : left;
     put_body(batch, &body);
     put_key(batch, &key);
     bool typed = false;
@@ -307,13 +294,14 @@ static void retry(sink_t *sink, const char *reason, int64_t wait) {
         self->batches = batch->next;
         http_cancel(batch->transfer);
         if (batch->cut.origin[0]) {
-            add_cut(self, batch->cut);
-            batch->cut.origin = NULL;
+            http_cuts_take(&self->cuts, batch->cut);
+            batch->cut = (http_cut_t){0};
         }
         free_batch(batch);
     }
     self->batch_count = self->waiting_count = 0;
-    self->waiting_events = 0;
+    self->waiting_events = self->waiting_bytes = 0;
+    sink->hungry = false;
     sink_retry(sink, reason, wait);
 }
 
@@ -338,14 +326,14 @@ static void answer(batch_t *batch) {
     }
 }
 
-/* In the order of making, as far as each origin's come one after the other. */
+/* In the order of making, as far as each sender's come one after the other. */
 static void answer_done(sink_t *sink) {
     http_sink_t *self = sink->own;
     for (batch_t **at = &self->batches; *at;) {
         batch_t *batch = *at;
         bool earlier = false;
         for (const batch_t *other = self->batches; other != batch && !earlier; other = other->next)
-            earlier = strcmp(other->cut.origin, batch->cut.origin) == 0;
+            earlier = strcmp(other->cut.origin, batch->cut.origin) == 0 && strcmp(other->cut.input, batch->cut.input) == 0;
         if (!batch->done || earlier) {
             at = &batch->next;
             continue;
@@ -404,29 +392,76 @@ static void on_done(void *argument, const http_response_t *response) {
     go_on(sink, true);
 }
 
+static void add_batch(sink_t *sink, batch_t *batch) {
+    http_sink_t *self = sink->own;
+    batch_t **end = &self->batches;
+    while (*end)
+        end = &(*end)->next;
+    *end = batch;
+    self->batch_count++;
+    if (sink->progress && batch->cut.origin[0] && !batch->cut.safe)
+        sink_hurry(sink);              /* it leaves when it is stored */
+    else
+        send_part(batch);
+}
+
+/* Sends what can be sent. With one batch more at hand it takes no further frames: they wait where they can still be dropped. Where nothing can be
+ * sent, since of a batch that was begun not all has come again, it needs more, whatever the queue's limit is now. */
 static void go_on(sink_t *sink, bool all) {
     http_sink_t *self = sink->own;
     while (self->batch_count < self->in_flight) {
         batch_t *batch = next_batch(sink, all);
         if (!batch)
-            return;
-        batch_t **end = &self->batches;
-        while (*end)
-            end = &(*end)->next;
-        *end = batch;
-        self->batch_count++;
-        if (sink->progress && batch->cut.origin[0])
-            sink_touch(sink);          /* it leaves when it is stored */
-        else
-            send_part(batch);
+            break;
+        sink->hungry = false;
+        add_batch(sink, batch);
     }
+    bool full = self->batch_count >= self->in_flight && is_filled(self), was_full = sink->full, was_hungry = sink->hungry;
+    sink->hungry |= all && !self->batch_count && self->waiting_count;
+    sink->full = full;
+    if ((was_full && !full) || (sink->hungry && !was_hungry))
+        sink_more(sink);
 }
 
-static void http_stored(sink_t *sink) {
+/* A key never stands for a part of what it has stood for: a batch is dropped whole. */
+static sink_begun_t http_begun(sink_t *sink, const frame_t *frame, const char *input) {
+    const http_sink_t *self = sink->own;
+    const http_cut_t *cut = http_cuts_find(&self->cuts, input, frame);
+    return !cut ? SINK_NEW : cut->dropped ? SINK_GIVEN_UP : SINK_BEGUN;
+}
+
+static bool http_dropped(sink_t *sink, const frame_t *frame, const char *input) {
+    http_sink_t *self = sink->own;
+    http_cut_t *cut = http_cuts_find(&self->cuts, input, frame);
+    if (cut && frame->sequence >= cut->last) {
+        http_cut_t gone = http_cuts_remove(&self->cuts, cut);
+        http_cut_fini(&gone);
+    } else if (cut) {
+        cut->dropped = true;
+    }
+    for (uint32_t i = 0; i < self->cuts.count; i++)
+        if (self->cuts.items[i].dropped)
+            return true;
+    return false;
+}
+
+static void http_noted(sink_t *sink) {
     const http_sink_t *self = sink->own;
     for (batch_t *batch = self->batches; batch; batch = batch->next)
-        if (!batch->begun)
+        batch->cut.noted = true;
+    for (uint32_t i = 0; i < self->cuts.count; i++)
+        self->cuts.items[i].noted = true;
+}
+
+static void http_safe(sink_t *sink) {
+    const http_sink_t *self = sink->own;
+    for (uint32_t i = 0; i < self->cuts.count; i++)
+        self->cuts.items[i].safe |= self->cuts.items[i].noted;
+    for (batch_t *batch = self->batches; batch; batch = batch->next) {
+        batch->cut.safe |= batch->cut.noted;
+        if (batch->cut.safe && !batch->begun)
             send_part(batch);
+    }
 }
 
 static void http_write(sink_t *sink, frame_t *frame) {
@@ -435,9 +470,10 @@ static void http_write(sink_t *sink, frame_t *frame) {
         self->waiting_room = self->waiting_room ? 2 * self->waiting_room : 64;
         self->waiting = mem_resize(self->waiting, self->waiting_room * sizeof *self->waiting);
     }
-    self->waiting[self->waiting_count++] = frame;
+    self->waiting[self->waiting_count++] = (waiting_t){frame, sink_frame_key(sink, frame)};
     self->waiting_events += frame->events;
-    if (self->waiting_events >= (uint64_t) self->batch)
+    self->waiting_bytes += frame->body_size;
+    if (is_filled(self))
         go_on(sink, false);
 }
 
@@ -447,44 +483,20 @@ static void http_flush(sink_t *sink) {
 
 /* ---- what is remembered ---- */
 
-static void put_cut(buf_t *out, const cut_t *cut) {
-    pack_array(out, 4);
-    pack_text(out, cut->origin);
-    pack_uint(out, cut->epoch);
-    pack_uint(out, cut->first);
-    pack_uint(out, cut->last);
-}
-
 static void http_position(sink_t *sink, buf_t *out) {
     const http_sink_t *self = sink->own;
-    uint32_t count = self->cut_count;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < self->cuts.count; i++)
+        count += !self->cuts.items[i].dropped;
     for (const batch_t *batch = self->batches; batch; batch = batch->next)
         count += batch->cut.origin[0] != 0;
     pack_array(out, count);
-    for (uint32_t i = 0; i < self->cut_count; i++)
-        put_cut(out, &self->cuts[i]);
+    for (uint32_t i = 0; i < self->cuts.count; i++)
+        if (!self->cuts.items[i].dropped)
+            http_cut_put(&self->cuts.items[i], out);
     for (const batch_t *batch = self->batches; batch; batch = batch->next)
         if (batch->cut.origin[0])
-            put_cut(out, &batch->cut);
-}
-
-static int restore(http_sink_t *self, const buf_t *position, err_t *err) {
-    pack_cursor_t cursor = pack_cursor(position->data, position->size);
-    uint32_t count, four;
-    if (!position->size)
-        return 0;
-    if (!pack_read_array(&cursor, &count))
-        return err_set(err, "its stored position is not one of batches; --reset begins anew");
-    while (count--) {
-        text_t origin;
-        cut_t cut = {0};
-        if (!pack_read_array(&cursor, &four) || four != 4 || !pack_read_string(&cursor, &origin) || !pack_read_uint(&cursor, &cut.epoch) ||
-            !pack_read_uint(&cursor, &cut.first) || !pack_read_uint(&cursor, &cut.last))
-            return err_set(err, "its stored position is not one of batches; --reset begins anew");
-        cut.origin = mem_text_n(origin.data, origin.size);
-        add_cut(self, cut);
-    }
-    return 0;
+            http_cut_put(&batch->cut, out);
 }
 
 static void collect_secrets(http_sink_t *self) {
@@ -500,7 +512,7 @@ static int http_open(sink_t *sink, err_t *err) {
     self->url = mem_format("%s:%s", sink->scheme, sink->target);
     collect_secrets(self);
     self->http = http_new(sink->stage->loop);
-    return restore(self, &sink->restored, err);
+    return http_cuts_read(&self->cuts, &sink->restored, err);
 }
 
 static void http_close(sink_t *sink) {
@@ -511,9 +523,7 @@ static void http_close(sink_t *sink) {
         self->batches = batch->next;
         free_batch(batch);
     }
-    while (self->cut_count)
-        drop_cut(self, self->cut_count - 1);
-    mem_free(self->cuts);
+    http_cuts_fini(&self->cuts);
     mem_free(self->waiting);
     mem_free(self->url);
     secrets_fini(&self->secrets);
@@ -556,5 +566,8 @@ const sink_class_t sink_http = {
     .whole_url = true,
     .exact = true,
     .position = http_position,
-    .stored = http_stored,
+    .begun = http_begun,
+    .dropped = http_dropped,
+    .noted = http_noted,
+    .safe = http_safe,
 };

@@ -23,11 +23,11 @@ typedef struct sqlite_sink {
     option_list_t columns;
     int64_t columns_max, keep_rows, keep_for;
     char *path;
-    bool opened, stored_wanted;
+    bool opened;
     sqlite_store_t store;
     sqlite_job_t next;                 /* being collected */
     size_t next_bytes;
-    int64_t refused, forget;           /* rows of refused events: written as dead letters; and the progress knows */
+    int64_t refused, noted, forget;    /* rows of refused events: written as dead letters; and in the progress on its way to the disk; which is there */
 
     bool running;                      /* the thread has `job` */
     int event;
@@ -138,10 +138,8 @@ static void finished(void *argument, uint32_t events) {
         const sqlite_refused_t *refused = &job->refused[i];
         sink_refuse(sink, job->frames[refused->frame], &refused->event, refused->reason);
     }
-    if (job->last_refused) {
+    if (job->last_refused)
         self->refused = job->last_refused;
-        self->stored_wanted = true;
-    }
     uint32_t frames = job->count;
     sqlite_job_clear(job);
     sink_answer(sink, SINK_OK, frames, NULL);
@@ -164,12 +162,19 @@ static void sqlite_flush(sink_t *sink) {
     begin(sink);
 }
 
-/* What became dead letters is in the progress now: the table need not keep it for a restart. */
-static void sqlite_stored(sink_t *sink) {
+static void sqlite_noted(sink_t *sink) {
     sqlite_sink_t *self = sink->own;
-    if (self->stored_wanted)
-        self->forget = self->refused;
-    self->stored_wanted = false;
+    self->noted = self->refused;
+}
+
+/* What became dead letters is in the progress that counts after a loss of power, too: the table need not keep it for a restart. */
+static void sqlite_safe(sink_t *sink) {
+    sqlite_sink_t *self = sink->own;
+    if (self->noted)
+        self->forget = self->noted;
+    if (self->noted == self->refused)
+        self->refused = 0;
+    self->noted = 0;
 }
 
 static void found_reached(void *argument, const char *key, const char *origin, uint64_t epoch, uint64_t number) {
@@ -183,7 +188,6 @@ static void found_refused(void *argument, int64_t row, const char *key, const ch
     sqlite_sink_t *self = sink->own;
     sink_recall_refused(sink, key, origin, epoch, number, event, reason);
     self->refused = row;
-    self->stored_wanted = true;
 }
 
 static int sqlite_sink_open(sink_t *sink, err_t *err) {
@@ -272,5 +276,6 @@ const sink_class_t sink_sqlite = {
     .flush = sqlite_flush,
     .close = sqlite_close,
     .exact = true,
-    .stored = sqlite_stored,
+    .noted = sqlite_noted,
+    .safe = sqlite_safe,
 };

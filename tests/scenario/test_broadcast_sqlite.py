@@ -1,8 +1,14 @@
 """broadcast's SQLite sink: columns from events, types, JSON mode, refused rows, a busy database, retention; rows and progress together."""
 
 import json
+import random
+import signal
 import sqlite3
+import time
 
+import pytest
+
+import link_support
 import support
 from support import lines_of, sensor_lines, wait_for
 
@@ -166,6 +172,26 @@ def test_dead_letters_once_however_often_it_is_killed(tools, directory):
         assert sender.wait() == 0
     assert rows(directory, "select seq from events order by rowid") == [(n,) for n in range(20000) if n % 10 != 3]
     assert [letter["event"]["seq"] for letter in lines_of(directory / "dead.ndjson")] == list(range(3, 20000, 10))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_dead_letters_once_though_the_machine_is_started_anew(tools, directory, seed):
+    """The table keeps what it has refused until the letters are on the disk, and the progress that tells of them."""
+    connection = sqlite3.connect(directory / "out.db")
+    connection.executescript("create table events (n integer check (n % 5 != 3))")
+    connection.close()
+    rng, link, boot = random.Random(seed), f"ipc://{directory}/link", 0
+    sender = tools.start(link_support.PEER, "send", f"@{link}", "count=15000", "batch=20", "rate=15000", "sync_interval=5", f"spool={directory}/spool")
+    while sender.running:
+        broadcast = tools.start("broadcast", "sqlite:out.db", "--from", link, "--state", "state", "--dead-letter", "dead.ndjson", "--sync-interval",
+                                "50ms", env={"STREAM_BOOT_ID": str(boot)})
+        time.sleep(rng.uniform(0, 0.3))
+        if sender.running:
+            broadcast.kill()
+        boot += 1
+    assert broadcast.terminate() in (0, -signal.SIGTERM), broadcast.err
+    assert rows(directory, "select n from events order by rowid") == [(n,) for n in range(15000) if n % 5 != 3]
+    assert [letter["event"]["n"] for letter in lines_of(directory / "dead.ndjson")] == list(range(3, 15000, 5))
 
 
 def test_progress_that_another_program_has_changed(tools, directory):

@@ -193,6 +193,90 @@ static void drop_oldest_spares_what_the_driver_has(void **state) {
     assert_true(sink_idle(sink));
 }
 
+/* A frame as a sender with a durable log numbers it. */
+static delivery_t *take(uint64_t epoch, uint64_t number, uint64_t stable) {
+    frame_t *frame = make_frame("a", 10);
+    strcpy(frame->origin, "sender");
+    frame->epoch = epoch;
+    frame->sequence = number;
+    frame->has_stable = true;
+    frame->stable = stable;
+    delivery_t *delivery = delivery_begin(world->deliveries, 0, frame);
+    frame_unref(frame);
+    return delivery;
+}
+
+static sink_begun_t pairs_begun(sink_t *sink, const frame_t *frame, const char *input) {
+    return strchr("ab", frame->topic[0]) ? SINK_BEGUN : SINK_NEW;
+}
+
+static bool pairs_dropped(sink_t *sink, const frame_t *frame, const char *input) {
+    return frame->topic[0] == 'a';
+}
+
+static const sink_class_t pairs = {.name = "pairs", .open = told_open, .write = told_write, .begun = pairs_begun, .dropped = pairs_dropped};
+
+static void what_goes_together_is_dropped_together(void **state) {
+    sink_t *sink = make_sink("null:?queue=64KiB&on-full=drop_oldest");
+    sink->class = &pairs;
+    sink->full = true;
+    delivery_t *a = offer("a", 30000), *b = offer("b", 10), *c = offer("c", 30000);
+    offer("d", 30000);
+    assert_int_equal(a->outcome, OUTCOME_DROPPED);
+    assert_int_equal(b->outcome, OUTCOME_DROPPED);
+    assert_int_equal(c->outcome, OUTCOME_FILTERED);
+    sink_more(sink);
+    assert_string_equal(given, "cd");
+}
+
+static void what_was_begun_is_not_refused_a_place(void **state) {
+    sink_t *sink = make_sink("null:?queue=64KiB&on-full=drop_newest");
+    sink->class = &pairs;
+    sink->full = true;
+    offer("c", 60000);
+    offer("d", 30000);
+    offer("a", 30000);
+    sink_more(sink);
+    assert_string_equal(given, "ca");
+}
+
+static unsigned entries_of(const origin_t *origin) {
+    unsigned count = 0;
+    for (const delivery_t *delivery = origin->first; delivery; delivery = delivery->next)
+        count++;
+    return count;
+}
+
+static void frames_behind_one_that_waits_are_kept_as_numbers_alone(void **state) {
+    world->deliveries->by_progress = true; /* nobody is told */
+    origin_t *origin = deliveries_origin(world->deliveries, 0, "link", "sender");
+    delivery_t *all[9];
+    for (uint64_t i = 0; i < 9; i++)
+        all[i] = take(7, i + 1, FRAME_STABLE_ALL);
+    delivery_done(world->deliveries, all[4], OUTCOME_OUT);
+    delivery_done(world->deliveries, all[2], OUTCOME_OUT);
+    delivery_done(world->deliveries, all[3], OUTCOME_OUT);
+    delivery_done(world->deliveries, all[8], OUTCOME_DROPPED);
+    delivery_done(world->deliveries, all[5], OUTCOME_OUT);
+    assert_int_equal(entries_of(origin), 6);           /* 1, 2, 3 to 6, 7, 8, 9 */
+    assert_int_equal(origin->odd, 1);
+    delivery_done(world->deliveries, all[7], OUTCOME_DROPPED);
+    assert_int_equal(entries_of(origin), 5);
+    assert_int_equal(origin->odd, 1);
+    assert_int_equal(world->stage.ledger.held, 9);
+    delivery_done(world->deliveries, all[1], OUTCOME_OUT);
+    delivery_done(world->deliveries, all[0], OUTCOME_OUT);
+    assert_int_equal(origin->done.number, 6);
+    assert_int_equal(entries_of(origin), 2);           /* 7, 8 and 9 */
+    delivery_done(world->deliveries, all[6], OUTCOME_OUT);
+    assert_int_equal(origin->done.number, 9);
+    assert_null(origin->first);
+    assert_int_equal(origin->odd, 0);
+    assert_int_equal(world->stage.ledger.held, 0);
+    assert_int_equal(world->stage.ledger.out, 7);
+    assert_int_equal(world->stage.ledger.dropped, 2);
+}
+
 static void a_refused_frame_is_dead_once(void **state) {
     sink_t *one = make_sink("null:?name=one"), *two = make_sink("null:?name=two");
     delivery_t *delivery = offer("a", 10);
@@ -233,19 +317,6 @@ static void what_came_out_of_turn_is_no_more_given_to_be_dropped(void **state) {
     loop_timer(world->stage.loop, 150 * NS_PER_MS, 0, stop_loop, world->stage.loop);
     loop_run(world->stage.loop);
     assert_string_equal(given, "abcd");
-}
-
-/* A frame as a sender with a durable log numbers it. */
-static delivery_t *take(uint64_t epoch, uint64_t number, uint64_t stable) {
-    frame_t *frame = make_frame("a", 10);
-    strcpy(frame->origin, "sender");
-    frame->epoch = epoch;
-    frame->sequence = number;
-    frame->has_stable = true;
-    frame->stable = stable;
-    delivery_t *delivery = delivery_begin(world->deliveries, 0, frame);
-    frame_unref(frame);
-    return delivery;
 }
 
 static void what_can_be_taken_back_waits(void **state) {
@@ -331,6 +402,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_blocking_queue_is_over_until_half_empty, setup, teardown),
         cmocka_unit_test_setup_teardown(drop_newest_keeps_the_old, setup, teardown),
         cmocka_unit_test_setup_teardown(drop_oldest_spares_what_the_driver_has, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_goes_together_is_dropped_together, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_was_begun_is_not_refused_a_place, setup, teardown),
+        cmocka_unit_test_setup_teardown(frames_behind_one_that_waits_are_kept_as_numbers_alone, setup, teardown),
         cmocka_unit_test_setup_teardown(a_refused_frame_is_dead_once, setup, teardown),
         cmocka_unit_test_setup_teardown(answers_may_come_out_of_turn, setup, teardown),
         cmocka_unit_test_setup_teardown(what_came_out_of_turn_is_no_more_given_to_be_dropped, setup, teardown),
