@@ -35,6 +35,10 @@ struct file_input {
     filetrace_t trace;
     uint64_t records, decoder_state;    /* of the decoder, before the source_decode call under way */
     uint64_t skip;                 /* records from there that are dealt with already; inside of a call the host knows better */
+    unpack_queue_t *unpack;        /* the setup's, or our own */
+    unpack_job_t *job;             /* one shot, compressed: on its way to the place to go on from */
+    buf_t restoring;               /* the position that is still to be found; size 0: none */
+    bool resumed;
     tag_t tag;                     /* what its path says */
     bool decoding;
     loop_watch_t *wait_timer;      /* following: until the last record of several lines counts as complete */
@@ -116,9 +120,9 @@ static void on_missing(void *argument, const char *reason) {
     self->setup.missing(self->setup.argument, reason);
 }
 
-static int make_reader(file_input_t *self, err_t *err) {
-    reader_setup_t setup = {.loop = self->setup.source->loop, .fd = self->fd, .offset = self->offset, .packed = format_packed(self->path), .damaged = on_damaged,
-                            .data = on_data, .ended = on_ended, .argument = self};
+static int make_reader(file_input_t *self, unpack_t *unpack, err_t *err) {
+    reader_setup_t setup = {.loop = self->setup.source->loop, .fd = self->fd, .offset = self->offset, .packed = format_packed(self->path), .unpack = unpack,
+                            .damaged = on_damaged, .data = on_data, .ended = on_ended, .argument = self};
     self->reader = reader_new(&setup, err);
     return self->reader ? 0 : err_wrap(err, "%s", self->path);
 }
@@ -135,8 +139,10 @@ static int open_reader(file_input_t *self, err_t *err) {
         self->device = status.st_dev;
         self->inode = status.st_ino;
     }
-    return make_reader(self, err);
+    return make_reader(self, NULL, err);
 }
+
+static void on_restored(void *argument, bool found);
 
 static int open_tail(file_input_t *self, err_t *err) {
     struct stat status;
@@ -154,6 +160,8 @@ static int open_tail(file_input_t *self, err_t *err) {
         .lent = self->setup.lent,
         .inotify = self->setup.inotify,
         .listing = self->setup.listing,
+        .unpack = self->unpack,
+        .restored = on_restored,
         .foreign = is_foreign,
         .argument = self,
     };
@@ -162,6 +170,7 @@ static int open_tail(file_input_t *self, err_t *err) {
 }
 
 void file_input_pause(file_input_t *self) {
+    self->resumed = false;
     if (self->tail)
         tail_pause(self->tail);
     else
@@ -169,9 +178,10 @@ void file_input_pause(file_input_t *self) {
 }
 
 void file_input_resume(file_input_t *self) {
+    self->resumed = true;
     if (self->tail)
         tail_resume(self->tail);
-    else
+    else if (!self->job)
         reader_resume(self->reader);
 }
 
@@ -206,6 +216,10 @@ static void put_position(const stored_t *stored, buf_t *out) {
 
 void file_input_position(const file_input_t *self, buf_t *out) {
     tail_position_t position = {0};
+    if (self->restoring.size) {
+        buf_put(out, self->restoring.data, self->restoring.size);
+        return;
+    }
     if (self->tail)
         tail_position(self->tail, &position);
     else
@@ -291,23 +305,6 @@ bool file_input_rename(const buf_t *position, const char *full_path, buf_t *out)
     return true;
 }
 
-/* As filetrace_load, for what a compressed file holds. */
-static void load_packed_trace(file_input_t *self, uint64_t offset) {
-    unpack_t *unpack = unpack_new(self->fd);
-    char *piece = mem_alloc(FEED_CHUNK);
-    const char *error;
-    ssize_t got;
-    for (uint64_t at = 0; unpack && at < offset; at += (uint64_t) got) {
-        uint64_t left = offset - at;
-        if ((got = unpack_read(unpack, piece, left < FEED_CHUNK ? (size_t) left : FEED_CHUNK, &error)) <= 0)
-            break;
-        filetrace_read(&self->trace, at, piece, (size_t) got);
-        filetrace_used(&self->trace, piece, (size_t) got);
-    }
-    unpack_free(unpack);
-    mem_free(piece);
-}
-
 /* The first bytes, of a compressed file those of what it holds. */
 static ssize_t read_beginning(file_input_t *self, char *out, size_t size) {
     unpack_t *unpack = !self->tail && format_packed(self->path) ? unpack_new(self->fd) : NULL;
@@ -317,18 +314,49 @@ static ssize_t read_beginning(file_input_t *self, char *out, size_t size) {
     return got;
 }
 
+static void on_passed(void *argument) {
+    file_input_t *self = argument;
+    unpack_job_t *job = self->job;
+    bool found = unpack_job_fits(job);
+    self->job = NULL;
+    if (found) {
+        reader_free(self->reader);
+        self->reader = NULL;
+        ASSERT(make_reader(self, unpack_job_take(job, &self->trace), NULL) == 0); /* it could be read */
+    } else {
+        self->offset = 0;
+    }
+    unpack_job_free(job);
+    on_restored(self, found);
+    if (self->resumed)
+        reader_resume(self->reader);
+}
+
+/* One shot, compressed: all up to the place has to be read. */
+static tail_found_t restore_packed(file_input_t *self, const filemark_t *mark, bool same) {
+    if (!(same || mark->head_size) || !unpack_begins(mark, self->fd))
+        return TAIL_GONE;
+    if (!mark->offset)
+        return TAIL_FOUND;
+    self->offset = mark->offset;
+    unpack_task_t task = {.fd = self->fd, .path = self->path, .mark = mark, .only_mark = true, .done = on_passed, .argument = self};
+    self->job = unpack_job_new(self->unpack, &task);
+    return TAIL_LATER;
+}
+
 /* One shot: the file that was being read, under its name or, when another has that now, wherever it is in the directory. */
-static bool restore_reader(file_input_t *self, const filemark_t *mark) {
+static tail_found_t restore_reader(file_input_t *self, const filemark_t *mark) {
     struct stat status;
     int fd = -1;
     if (fstat(self->fd, &status) || !S_ISREG(status.st_mode))
-        return false;
+        return TAIL_GONE;
     unpack_t *packed = format_packed(self->path) ? unpack_new(self->fd) : NULL;
     unpack_free(packed);
-    bool same = status.st_dev == mark->device && status.st_ino == mark->inode, fits = packed ? unpack_fits(mark, self->fd, false) : filemark_fits(mark, self->fd);
-    if (packed && !(fits && (same || mark->head_size)))
-        return false;
-    if (!packed && !(same && fits)) {
+    bool same = status.st_dev == mark->device && status.st_ino == mark->inode;
+    if (packed)
+        return restore_packed(self, mark, same);
+    bool fits = filemark_fits(mark, self->fd);
+    if (!(same && fits)) {
         const char *slash = strrchr(self->full_path, '/');
         char *directory = slash ? mem_text_n(self->full_path, (size_t) (slash - self->full_path) + 1) : mem_text(".");
         listing_t *listing = listing_new(directory);
@@ -336,7 +364,7 @@ static bool restore_reader(file_input_t *self, const filemark_t *mark) {
         listing_free(listing);
         mem_free(directory);
         if (fd < 0 && !(fits && mark->head_size))
-            return false;
+            return TAIL_GONE;
     }
     reader_free(self->reader);
     self->reader = NULL;
@@ -345,11 +373,8 @@ static bool restore_reader(file_input_t *self, const filemark_t *mark) {
         self->fd = fd;
     }
     self->offset = mark->offset;
-    if (packed)
-        load_packed_trace(self, mark->offset);
-    else
-        filetrace_load(&self->trace, self->fd, mark->offset);
-    return make_reader(self, NULL) == 0;
+    filetrace_load(&self->trace, self->fd, mark->offset);
+    return make_reader(self, NULL, NULL) == 0 ? TAIL_FOUND : TAIL_GONE;
 }
 
 /* A table's decoder needs its first row, from wherever it goes on: it may name the columns. */
@@ -374,6 +399,41 @@ static bool ends_with(text_t text, const char *end) {
     return text.size >= size && memcmp(text.data + text.size - size, end, size) == 0;
 }
 
+/* Whether the place is found is known. */
+static int restored(file_input_t *self, const stored_t *stored, bool found, err_t *err) {
+    if (found) {
+        if (stored->place.mark.offset)
+            read_first_row(self);
+        if (stored->records || stored->decoder_state) /* else it has only seen the first row, for file_input_place */
+            decoder_restore(self->decoder, stored->decoder_state, stored->records);
+        self->decoder_state = stored->decoder_state;
+        self->records = stored->records;
+        self->skip = stored->skip;
+    } else if (!text_is(stored->path, self->full_path)) { /* nor is it the directory under another name */
+        return err_set(err, "it was made for %.*s", (int) (stored->path.size < 200 ? stored->path.size : 200), stored->path.data);
+    } else if (stored->place.mark.head_size) {
+        log_warning("%s is another file than the one read before, of which the rest is gone: reading from its beginning", self->path);
+    }
+    return 0;
+}
+
+static void on_restored(void *argument, bool found) {
+    file_input_t *self = argument;
+    buf_t position = self->restoring;
+    stored_t stored = {0};
+    err_t err;
+    self->restoring = (buf_t){0};
+    ASSERT(read_position(position.data, position.size, &stored));
+    if (restored(self, &stored, found, &err)) {
+        if (self->setup.lent) /* the others of a set go on */
+            log_warning("%s: %s", self->path, err.text);
+        else
+            source_failed(self->host, "%s: --state is not for this file: %s; --reset forgets it and begins anew, or give another directory", self->path,
+                          err.text);
+    }
+    buf_fini(&position);
+}
+
 int file_input_restore(file_input_t *self, const uint8_t *bytes, size_t size, err_t *err) {
     stored_t stored = {0};
     struct stat status;
@@ -381,29 +441,18 @@ int file_input_restore(file_input_t *self, const uint8_t *bytes, size_t size, er
         return err_set(err, "the stored position is none of a file");
     if (!self->tail && fstat(self->fd, &status) == 0 && !S_ISREG(status.st_mode))
         return 0; /* a pipe or a device goes on with what comes */
-    bool same_path = text_is(stored.path, self->full_path);
     const char *name = strrchr(self->full_path, '/');
-    if (!same_path && (!name || !ends_with(stored.path, name)))
+    if (!text_is(stored.path, self->full_path) && (!name || !ends_with(stored.path, name)))
         return err_set(err, "it was made for %.*s", (int) (stored.path.size < 200 ? stored.path.size : 200), stored.path.data);
-    bool found = self->tail ? tail_restore(self->tail, &stored.place) : restore_reader(self, &stored.place.mark);
-    if (found) {
-        if (stored.place.mark.offset)
-            read_first_row(self);
-        if (stored.records || stored.decoder_state) /* else it has only seen the first row, for file_input_place */
-            decoder_restore(self->decoder, stored.decoder_state, stored.records);
-        self->decoder_state = stored.decoder_state;
-        self->records = stored.records;
-        self->skip = stored.skip;
-    } else if (!same_path) { /* nor is it the directory under another name */
-        return err_set(err, "it was made for %.*s", (int) (stored.path.size < 200 ? stored.path.size : 200), stored.path.data);
-    } else if (stored.place.mark.head_size) {
-        log_warning("%s is another file than the one read before, of which the rest is gone: reading from its beginning", self->path);
-    }
+    tail_found_t found = self->tail ? tail_restore(self->tail, &stored.place) : restore_reader(self, &stored.place.mark);
+    if (found != TAIL_LATER)
+        return restored(self, &stored, found == TAIL_FOUND, err);
+    buf_put(&self->restoring, bytes, size);
     return 0;
 }
 
 bool file_input_quiet(const file_input_t *self) {
-    return self->tail && !decoder_waits(self->decoder) && tail_quiet(self->tail);
+    return self->tail && !self->restoring.size && !decoder_waits(self->decoder) && tail_quiet(self->tail);
 }
 
 void file_input_free(file_input_t *self) {
@@ -412,6 +461,10 @@ void file_input_free(file_input_t *self) {
     stop_waiting(self);
     reader_free(self->reader);
     tail_free(self->tail);
+    unpack_job_free(self->job);
+    if (!self->setup.unpack)
+        unpack_queue_free(self->unpack);
+    buf_fini(&self->restoring);
     if (self->fd >= 0)
         close(self->fd);
     decoder_free(self->decoder);
@@ -426,6 +479,7 @@ file_input_t *file_input_new(const file_input_setup_t *setup, err_t *err) {
     file_input_t *self = mem_zero(sizeof *self);
     self->setup = *setup;
     self->host = source->host;
+    self->unpack = setup->unpack ? setup->unpack : unpack_queue_new(source->loop);
     self->fd = -1;
     self->path = mem_text(setup->path);
     self->full_path = mem_text(setup->full_path);

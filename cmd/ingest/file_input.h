@@ -4,6 +4,7 @@
 #include "data/lang/pattern.h"
 #include "filemark.h"
 #include "source.h"
+#include "unpack_job.h"
 
 /* One file as input, with its decoder: read once to its end, or followed. The source of one file has one, that of many files has one for each
  * that is being read. */
@@ -21,6 +22,7 @@ typedef struct file_input_setup {
     bool lent;
     int inotify;
     listing_t *listing;
+    unpack_queue_t *unpack;                                /* as tail_setup_t has it */
     void (*idle)(void *argument);
     void (*missing)(void *argument, const char *reason);
     void (*ended)(void *argument, const char *error);      /* read once: as reader_setup_t has it */
@@ -33,7 +35,8 @@ void file_input_pause(file_input_t *input);           /* legal at any time, also
 void file_input_resume(file_input_t *input);
 /* Where the running source_decode call began, what the decoder knew then, and how many records are dealt with since: exact after every event. */
 void file_input_position(const file_input_t *input, buf_t *out);
-/* Before the first resume. The file may have another directory than then, and the same name. */
+/* Before the first resume. The file may have another directory than then, and the same name. To find the place a compressed file may have to be gone
+ * through, which goes on from the loop: until then the position stays as it was given. */
 int file_input_restore(file_input_t *input, const uint8_t *position, size_t size, err_t *err);
 /* Followed, and there is nothing to be read, nor to be waited for but changes: one made anew from its position goes on there. */
 bool file_input_quiet(const file_input_t *input);

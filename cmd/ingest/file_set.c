@@ -153,6 +153,7 @@ static int open_input(file_entry_t *entry, err_t *err) {
         .lent = true,
         .inotify = set->lent_count ? set->lent[set->lent_count - 1] : -1,
         .listing = set->listing,
+        .unpack = set->unpack,
         .foreign = file_set_matches,
         .foreign_argument = set,
         .idle = on_idle,
@@ -298,6 +299,7 @@ static void set_free(source_t *source) {
     buf_fini(&set->removed);
     buf_fini(&set->space);
     listing_free(set->listing);
+    unpack_queue_free(set->unpack);
     pattern_free(set->path_pattern);
     mem_free(set->shown);
     mem_free(set->directory);
@@ -354,6 +356,7 @@ int file_set_open(source_t **source, const source_setup_t *setup, const char *pa
     set->directory = whole ? mem_text(path) : directory_of(path);
     set->path_pattern = file_path_pattern(set->settings);
     set->listing = listing_new(set->directory);
+    set->unpack = unpack_queue_new(setup->loop);
     set->full_directory = whole ? mem_text(full_path) : directory_of(full_path);
     set->pattern = mem_text(whole ? "*" : last_part(path));
     set->entries = map_new();

@@ -33,6 +33,7 @@ struct file_set {
     char *shown, *directory, *full_directory, *pattern;
     bool whole;                        /* a directory was given, not a pattern */
     listing_t *listing;                /* of the directory */
+    unpack_queue_t *unpack;            /* for all of them: one compressed file is gone through at a time */
     pattern_t *path_pattern;
     int inotify, directory_watch;
     loop_watch_t *watch, *retry;

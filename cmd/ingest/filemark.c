@@ -51,6 +51,10 @@ bool filetrace_same_head(const filetrace_t *trace, int fd) {
     return read_at(fd, now, trace->head_size, 0) && memcmp(now, trace->head, trace->head_size) == 0;
 }
 
+bool filetrace_same_place(const filetrace_t *trace, const filemark_t *mark) {
+    return XXH3_64bits(trace->before, trace->before_size) == mark->before;
+}
+
 void filemark_make(filemark_t *mark, const filetrace_t *trace, uint64_t device, uint64_t inode, uint64_t offset) {
     *mark = (filemark_t){.device = device, .inode = inode, .offset = offset, .head_size = trace->head_size};
     mark->head = XXH3_64bits(trace->head, trace->head_size);

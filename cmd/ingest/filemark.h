@@ -32,6 +32,7 @@ void filetrace_used(filetrace_t *trace, const void *data, size_t size);
 /* Takes them from the file itself, for a place that was not come to by reading. */
 void filetrace_load(filetrace_t *trace, int fd, uint64_t offset);
 bool filetrace_same_head(const filetrace_t *trace, int fd);          /* the file still begins so */
+bool filetrace_same_place(const filetrace_t *trace, const filemark_t *mark);     /* the bytes that were used last are those before the mark */
 
 void filemark_make(filemark_t *mark, const filetrace_t *trace, uint64_t device, uint64_t inode, uint64_t offset);
 /* The file holds what was read up to there. When nothing is known every file does. */

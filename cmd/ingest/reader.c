@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include "base/memory.h"
-#include "unpack.h"
 
 #define PIPE_SIZE (1024 * 1024)
 
@@ -20,7 +19,6 @@ struct reader {
     loop_watch_t *watch;           /* NULL: a regular file */
     feed_t feed;
     unpack_t *unpack;
-    uint64_t passed;               /* packed: bytes up to the offset to begin at that were read */
     uint64_t used;
     uint64_t next;                 /* regular: offset of the next read */
     bool regular, paused, at_end, ended;
@@ -43,7 +41,8 @@ reader_t *reader_new(const reader_setup_t *setup, err_t *err) {
     reader->paused = true;
     reader->used = reader->next = setup->offset;
     reader->regular = S_ISREG(status.st_mode);
-    if (reader->regular && setup->packed)
+    reader->unpack = setup->unpack;
+    if (reader->regular && setup->packed && !setup->unpack)
         reader->unpack = unpack_new(setup->fd);
     if (reader->regular)
         posix_fadvise(setup->fd, 0, 0, POSIX_FADV_SEQUENTIAL);
@@ -80,17 +79,15 @@ static bool offer(reader_t *reader) {
     return false;
 }
 
-/* What stands before the offset to begin at is read as well, and dropped. */
 static bool read_packed(reader_t *reader) {
     const char *error = NULL;
-    uint64_t before = reader->setup.offset - reader->passed;
-    ssize_t size = unpack_read(reader->unpack, feed_space(&reader->feed), before && before < FEED_CHUNK ? (size_t) before : FEED_CHUNK, &error);
+    ssize_t size = unpack_read(reader->unpack, feed_space(&reader->feed), FEED_CHUNK, &error);
+    if (size == UNPACK_AGAIN)
+        return true;
     if (size < 0)
         reader->setup.damaged(reader->setup.argument, error);
     if (size <= 0) {
         reader->at_end = true;
-    } else if (before) {
-        reader->passed += (uint64_t) size;
     } else {
         feed_added(&reader->feed, (size_t) size);
         reader->next += (uint64_t) size;

@@ -4,6 +4,7 @@
 #include "base/err.h"
 #include "feed.h"
 #include "net/loop.h"
+#include "unpack.h"
 
 /* Reads a descriptor to its end: pipe, terminal, socket, device or regular file. */
 typedef struct reader reader_t;
@@ -12,7 +13,8 @@ typedef struct reader_setup {
     loop_t *loop;
     int fd;                        /* stays the caller's, who closes it after reader_free; need not be non-blocking */
     uint64_t offset;               /* regular files: where to begin */
-    bool packed;                   /* when it is such a file, what it holds is read: offsets are those in there */
+    bool packed;                   /* when it is such a file, what it holds is read: offsets are those in there, and the one to begin at is 0, but for: */
+    unpack_t *unpack;              /* packed, read up to the offset already; the reader's from now on, unless it fails. May be NULL */
     void (*damaged)(void *argument, const char *reason);       /* it is cut off or damaged there; what came before counts, and is its end. With packed */
     /* Uses bytes from the front and returns how many. It is called again when there is more behind the rest, after reader_resume, or
      * with at_end when no more will come (until it has used all, or uses nothing). */

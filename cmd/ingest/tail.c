@@ -23,7 +23,7 @@
 
 static void on_turn(void *argument);
 
-static void schedule(tail_t *tail) {
+void tail_schedule(tail_t *tail) {
     if (!tail->paused)
         loop_defer(tail->setup.loop, on_turn, tail);
 }
@@ -103,7 +103,7 @@ static void on_retry(void *argument) {
     tail->retry_timer = NULL;
     tail->looked = true;
     tail_look(tail);
-    schedule(tail);
+    tail_schedule(tail);
 }
 
 static void retry_later(tail_t *tail) {
@@ -144,10 +144,14 @@ static void note_rename(tail_t *tail, const struct inotify_event *event) {
     }
 }
 
+void tail_remember(tail_t *tail, const filetrace_t *trace, dev_t device, ino_t inode, uint64_t offset) {
+    filemark_make(&tail->finished[tail->finished_next++ % TAIL_KEPT], trace, device, inode, offset);
+}
+
 void tail_remember_finished(tail_t *tail, const tail_file_t *file, uint64_t offset) {
     filetrace_t trace;
     filetrace_load(&trace, file->fd, offset);
-    filemark_make(&tail->finished[tail->finished_next++ % TAIL_KEPT], &trace, file->device, file->inode, offset);
+    tail_remember(tail, &trace, file->device, file->inode, offset);
 }
 
 /* Opens the files that were renamed before they were seen under our name. */
@@ -244,7 +248,7 @@ void tail_look(tail_t *tail) {
 static void on_inotify(void *argument, uint32_t events) {
     tail_t *tail = argument;
     tail_look(tail);
-    schedule(tail);
+    tail_schedule(tail);
 }
 
 /* Nobody can write to it any more: a read lease is given only then. Only the file's owner may ask. */
@@ -261,7 +265,7 @@ static void on_waited(void *argument) {
     tail->wait_timer = NULL;
     if (tail->files && tail->files->rotated)
         tail->files->closed = true;
-    schedule(tail);
+    tail_schedule(tail);
 }
 
 static void stop_waiting(tail_t *tail) {
@@ -315,7 +319,7 @@ static void finish(tail_t *tail, tail_finish_t how) {
     }
     tail->setup.begin(tail->setup.argument);
     tail_look(tail);
-    schedule(tail);
+    tail_schedule(tail);
 }
 
 static void at_end_of_file(tail_t *tail, tail_file_t *file) {
@@ -328,15 +332,44 @@ static void at_end_of_file(tail_t *tail, tail_file_t *file) {
         finish(tail, FINISH_NEXT);
     } else if (nobody_writes(file->fd)) {
         file->closed = true; /* but it may have been written to just before: one more look */
-        schedule(tail);
+        tail_schedule(tail);
     } else if (!tail->wait_timer) {
         tail->wait_timer = loop_timer(tail->setup.loop, tail->setup.rotate_wait, 0, on_waited, tail);
     }
 }
 
+/* The file was cut: its copy is read on, if there is one, before it is begun anew. */
+static void go_on_in_copy(tail_t *tail, tail_file_t *file) {
+    file->cut = true; /* it may grow beyond the place meanwhile */
+    bool copied = tail_use_copy(tail, file);
+    if (tail->unpacking)
+        return;
+    file->cut = false;
+    log_info("%s was truncated: reading on %s", tail->path, copied ? "in its copy, then from its beginning" : "from its beginning");
+    if (!copied)
+        finish(tail, FINISH_RESTART);
+    else
+        tail_schedule(tail);
+}
+
+/* False: paused, or other files have to be looked at first. */
+static bool may_read(tail_t *tail) {
+    if (tail->paused || tail->unpacking)
+        return false;
+    if (tail->restoring) {
+        tail_found_t found = tail_restore_again(tail);
+        if (found != TAIL_LATER) {
+            tail_schedule(tail);
+            tail->setup.restored(tail->setup.argument, found == TAIL_FOUND);
+        }
+        return false;
+    }
+    return !tail->disowning || tail_disown_packed(tail);
+}
+
 static void on_turn(void *argument) {
     tail_t *tail = argument;
-    if (tail->paused)
+    if (!may_read(tail))
         return;
     if (tail->finish != FINISH_NOT) {
         finish(tail, tail->finish);
@@ -345,13 +378,8 @@ static void on_turn(void *argument) {
     tail_file_t *file = tail->files;
     if (!file || (tail->unseen && !offer(tail)))
         return;
-    if (truncated(file)) {
-        bool copied = tail_use_copy(tail, file);
-        log_info("%s was truncated: reading on %s", tail->path, copied ? "in its copy, then from its beginning" : "from its beginning");
-        if (!copied)
-            finish(tail, FINISH_RESTART);
-        else
-            schedule(tail);
+    if (file->cut || truncated(file)) {
+        go_on_in_copy(tail, file);
         return;
     }
     void *space = feed_space(&tail->feed);
@@ -365,15 +393,18 @@ static void on_turn(void *argument) {
         return;
     }
     stop_waiting(tail);
-    if (file->offset == 0 && tail_find_missed(tail)) {
-        schedule(tail);
-        return;
+    if (file->offset == 0) {
+        bool others = tail_find_missed(tail);
+        if (others && !tail->unpacking)
+            tail_schedule(tail);
+        if (others || tail->unpacking)
+            return;
     }
     filetrace_read(&file->trace, file->offset, space, (size_t) size);
     file->offset += (uint64_t) size;
     feed_added(&tail->feed, (size_t) size);
     if (offer(tail))
-        schedule(tail);
+        tail_schedule(tail);
 }
 
 tail_t *tail_new(const tail_setup_t *setup, err_t *err) {
@@ -384,6 +415,7 @@ tail_t *tail_new(const tail_setup_t *setup, err_t *err) {
     tail->base = slash ? slash + 1 : tail->path;
     tail->directory = slash ? mem_text_n(tail->path, slash == tail->path ? 1 : (size_t) (slash - tail->path)) : mem_text(".");
     tail->listing = setup->listing ? setup->listing : listing_new(tail->directory);
+    tail->unpack = setup->unpack ? setup->unpack : unpack_queue_new(setup->loop);
     tail->paused = true;
     tail->inotify = setup->lent ? setup->inotify : inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     if (tail->inotify < 0) {
@@ -417,20 +449,22 @@ void tail_pause(tail_t *tail) {
 
 void tail_resume(tail_t *tail) {
     tail->paused = false;
-    schedule(tail);
+    tail_schedule(tail);
 }
 
 void tail_again(tail_t *tail) {
     tail->unseen = true;
-    schedule(tail);
+    tail_schedule(tail);
 }
 
 bool tail_quiet(const tail_t *tail) {
     const tail_file_t *file = tail->files;
     struct stat status, named;
     if (!file)
-        return tail->missing_told;
-    return !tail->paused && !file->next && !file->rotated && tail->finish == FINISH_NOT && !tail->rename_count && fstat(file->fd, &status) == 0 &&
+        return tail->missing_told && !tail->unpacking && !tail->restoring;
+    if (tail->paused || tail->unpacking || tail->restoring || file->cut)
+        return false;
+    return !file->next && !file->rotated && tail->finish == FINISH_NOT && !tail->rename_count && fstat(file->fd, &status) == 0 &&
            (uint64_t) status.st_size == file->offset && filetrace_same_head(&file->trace, file->fd) && stat(tail->path, &named) == 0 &&
            named.st_dev == file->device && named.st_ino == file->inode;
 }
@@ -454,6 +488,10 @@ void tail_free(tail_t *tail) {
     loop_remove(tail->wait_timer);
     loop_remove(tail->retry_timer);
     tail_forget(tail);
+    tail_unpacked(tail);
+    mem_free(tail->restoring);
+    if (!tail->setup.unpack)
+        unpack_queue_free(tail->unpack);
     if (tail->setup.lent && tail->directory_watch >= 0)
         inotify_rm_watch(tail->inotify, tail->directory_watch); /* its number does not come again: what is still told of it is passed over */
     if (tail->inotify >= 0 && !tail->setup.lent)

@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "filemark.h"
 #include "net/loop.h"
+#include "unpack_job.h"
 
 /* Follows a file by its name, as `tail -F` does, over everything that happens to log files: it grows, is renamed and begun
  * anew, is copied and truncated, is deleted and made again, or is not there yet. Woken by inotify, never by polling. The
@@ -30,6 +31,8 @@ typedef struct tail_setup {
     bool lent;
     int inotify;
     listing_t *listing;                /* of the file's directory, which others look into as well; borrowed. NULL: one of its own */
+    unpack_queue_t *unpack;        /* whose turn it is to expand compressed files; borrowed. NULL: one of its own */
+    void (*restored)(void *argument, bool found);         /* what tail_restore was to tell later, before any data */
     bool (*foreign)(void *argument, const char *name);    /* this name in the directory is never one of a rotated file of ours; may be NULL */
     void *argument;
 } tail_setup_t;
@@ -50,8 +53,10 @@ typedef struct tail_position {
 } tail_position_t;
 bool tail_position(const tail_t *tail, tail_position_t *position);
 /* Before the first tail_resume: goes on there, in the file of that name or, when it was renamed or copied and truncated meanwhile, in whichever
- * file of the directory it is now; then come those that were rotated since, and the named one. False when the file is gone: then only these. */
-bool tail_restore(tail_t *tail, const tail_position_t *position);
+ * file of the directory it is now; then come those that were rotated since, and the named one. GONE: then only these. LATER: compressed files have
+ * to be gone through for that, from the loop; until then there is no position, and `restored` is called. */
+typedef enum tail_found { TAIL_GONE, TAIL_FOUND, TAIL_LATER } tail_found_t;
+tail_found_t tail_restore(tail_t *tail, const tail_position_t *position);
 
 /* All is read, and nothing is waited for but changes: a tail that is made later, and restored, goes on as this one would. */
 bool tail_quiet(const tail_t *tail);

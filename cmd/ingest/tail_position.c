@@ -160,8 +160,11 @@ static bool is_finished(const tail_t *tail, const candidate_t *candidate) {
 /* A compressed one: what it holds is read from here on, and its size is that of the candidate. */
 static tail_file_t *expand(tail_t *tail, tail_file_t *file, candidate_t *candidate) {
     struct stat status;
-    int fd = unpack_expand(file->fd, candidate->name);
+    const unpack_job_t *job = tail_unpack(tail, file->fd, candidate->name, true, NULL);
+    int fd = job ? unpack_job_file(job) : -1;
     if (fd < 0 || fstat(fd, &status)) {
+        if (fd >= 0)
+            close(fd);
         tail_close_file(tail, file);
         return NULL;
     }
@@ -172,16 +175,22 @@ static tail_file_t *expand(tail_t *tail, tail_file_t *file, candidate_t *candida
     return file;
 }
 
+/* Without opening it as a file of ours. */
+static int open_plainly(const tail_t *tail, const candidate_t *candidate) {
+    char *path = mem_format("%s/%s", tail->directory, candidate->name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    mem_free(path);
+    return fd;
+}
+
 /* Without opening it: a compressed file that begins in another way need not be expanded. */
 static bool may_fit(const tail_t *tail, const filemark_t *mark, const candidate_t *candidate) {
     if (!format_packed(candidate->name))
         return candidate->size >= mark->offset;
-    char *path = mem_format("%s/%s", tail->directory, candidate->name);
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int fd = open_plainly(tail, candidate);
     bool fits = fd >= 0 && unpack_begins(mark, fd);
     if (fd >= 0)
         close(fd);
-    mem_free(path);
     return fits;
 }
 
@@ -204,7 +213,7 @@ static tail_file_t *open_candidate(tail_t *tail, candidate_t *candidate) {
 
 /* Opens the first of them that holds what was read. */
 static tail_file_t *open_fitting(tail_t *tail, const filemark_t *mark, candidate_t *candidates, size_t count) {
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && !tail->unpacking; i++) {
         tail_file_t *file;
         if (is_finished(tail, &candidates[i]) || !may_fit(tail, mark, &candidates[i]))
             continue;
@@ -228,11 +237,14 @@ bool tail_use_copy(tail_t *tail, tail_file_t *file) {
         copy = open_fitting(tail, &position.mark, candidates, count);
         free_candidates(candidates, count);
         tail_read_events(tail);
-        if (!tail->stirred)
+        if (!tail->stirred || tail->unpacking)
             break;
     }
     mem_free(candidates);
     struct stat status;
+    if (tail->unpacking)
+        return false;
+    tail_unpacked(tail);
     if (!copy)
         return false;
     if (fstat(copy->fd, &status) || (uint64_t) status.st_size <= file->offset) { /* all of it was read */
@@ -250,6 +262,17 @@ bool tail_use_copy(tail_t *tail, tail_file_t *file) {
     return true;
 }
 
+/* What it holds is gone through before anything is read. */
+static void disown_packed(tail_t *tail, const candidate_t *candidate) {
+    int fd = open_plainly(tail, candidate);
+    if (fd < 0)
+        return;
+    tail_unpack(tail, fd, candidate->name, false, NULL);
+    tail->unpacking = false; /* tail_disown_packed waits for all of them */
+    tail->disowning = true;
+    close(fd);
+}
+
 void tail_disown_older(tail_t *tail) {
     candidate_t *candidates = mem_alloc(CANDIDATES_MAX * sizeof *candidates);
     size_t count = list_rotated(tail, candidates);
@@ -259,7 +282,9 @@ void tail_disown_older(tail_t *tail) {
         tail_file_t *file;
         if (candidates[i].modified < since)
             continue;
-        if ((file = open_candidate(tail, &candidates[i]))) {
+        if (format_packed(candidates[i].name)) {
+            disown_packed(tail, &candidates[i]);
+        } else if ((file = open_candidate(tail, &candidates[i]))) {
             tail_remember_finished(tail, file, candidates[i].size);
             tail_close_file(tail, file);
         }
@@ -304,26 +329,40 @@ static bool is_copy(const tail_t *tail, const filemark_t *read, const candidate_
     return false;
 }
 
+/* All that it holds was read before. */
+static bool is_packed_finished(const tail_t *tail, int fd, const unpack_job_t *job) {
+    uint64_t size;
+    const filetrace_t *trace = unpack_job_whole(job, &size);
+    for (unsigned i = 0; trace && i < TAIL_KEPT; i++) {
+        const filemark_t *done = &tail->finished[i];
+        if (done->offset && done->offset == size && filetrace_same_place(trace, done) && unpack_begins(done, fd))
+            return true;
+    }
+    return false;
+}
+
 /* The same of a compressed file, before it is expanded: all that it holds was read already, or will be. */
-static bool is_packed_copy(const tail_t *tail, const filemark_t *read, const candidate_t *candidate) {
-    if (!format_packed(candidate->name))
+static bool is_packed_copy(tail_t *tail, const filemark_t *read, const candidate_t *candidate) {
+    bool copy = false, asks = false;
+    int fd = format_packed(candidate->name) ? open_plainly(tail, candidate) : -1;
+    if (fd < 0)
         return false;
-    char *path = mem_format("%s/%s", tail->directory, candidate->name);
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    bool copy = fd >= 0 && read && read->head_size && unpack_fits(read, fd, false);
-    for (unsigned i = 0; fd >= 0 && !copy && i < TAIL_KEPT; i++)
-        copy = tail->finished[i].offset && unpack_begins(&tail->finished[i], fd) && unpack_fits(&tail->finished[i], fd, true);
-    if (fd >= 0)
-        close(fd);
-    mem_free(path);
+    if (read && (!read->head_size || !unpack_begins(read, fd)))
+        read = NULL;
+    for (unsigned i = 0; !read && !asks && i < TAIL_KEPT; i++)
+        asks = tail->finished[i].offset && unpack_begins(&tail->finished[i], fd);
+    const unpack_job_t *job = read || asks ? tail_unpack(tail, fd, candidate->name, false, read) : NULL;
+    if (job)
+        copy = unpack_job_fits(job) || is_packed_finished(tail, fd, job);
+    close(fd);
     return copy;
 }
 
 /* Puts the rotated files that were written to since then into the queue. `read`: the place that was come to, or NULL. */
 static void queue_newer(tail_t *tail, int64_t since, const filemark_t *read, candidate_t *candidates, size_t count) {
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && !tail->unpacking; i++) {
         tail_file_t *file;
-        if (candidates[i].modified < since || is_finished(tail, &candidates[i]) || is_packed_copy(tail, read, &candidates[i]))
+        if (candidates[i].modified < since || is_finished(tail, &candidates[i]) || is_packed_copy(tail, read, &candidates[i]) || tail->unpacking)
             continue;
         if (!(file = open_candidate(tail, &candidates[i])))
             continue;
@@ -346,10 +385,12 @@ bool tail_find_missed(tail_t *tail) {
         queue_newer(tail, tail->modified, NULL, candidates, count);
         free_candidates(candidates, count);
         tail_read_events(tail);
-        if (!tail->stirred)
+        if (!tail->stirred || tail->unpacking)
             break;
     }
     mem_free(candidates);
+    if (!tail->unpacking)
+        tail_unpacked(tail);
     return tail->files != first;
 }
 
@@ -397,14 +438,15 @@ static bool restore_once(tail_t *tail, const tail_position_t *position, candidat
         file->offset = mark->offset;
         filetrace_load(&file->trace, file->fd, file->offset);
     }
-    if (!file || file != named || !mark->head_size)
+    if (!tail->unpacking && (!file || file != named || !mark->head_size))
         queue_newer(tail, position->modified, mark, candidates, count);
     free_candidates(candidates, count);
     return file != NULL;
 }
 
-bool tail_restore(tail_t *tail, const tail_position_t *position) {
+tail_found_t tail_restore_again(tail_t *tail) {
     candidate_t *candidates = mem_alloc(CANDIDATES_MAX * sizeof *candidates);
+    const tail_position_t *position = tail->restoring;
     bool found = false;
     memset(tail->finished, 0, sizeof tail->finished);
     memcpy(tail->finished, position->finished, position->finished_count * sizeof *tail->finished);
@@ -413,11 +455,24 @@ bool tail_restore(tail_t *tail, const tail_position_t *position) {
     for (int i = 0; i < TRIES; i++) {
         found = restore_once(tail, position, candidates);
         tail_read_events(tail);
-        if (!tail->stirred)
+        if (!tail->stirred || tail->unpacking)
             break;
     }
     mem_free(candidates);
-    return found;
+    if (tail->unpacking)
+        return TAIL_LATER;
+    tail_unpacked(tail);
+    mem_free(tail->restoring);
+    tail->restoring = NULL;
+    return found ? TAIL_FOUND : TAIL_GONE;
+}
+
+tail_found_t tail_restore(tail_t *tail, const tail_position_t *position) {
+    tail_unpacked(tail);
+    tail->disowning = false;
+    mem_free(tail->restoring);
+    tail->restoring = mem_copy(position, sizeof *position);
+    return tail_restore_again(tail);
 }
 
 size_t tail_beginning(const tail_t *tail, void *out, size_t size) {

@@ -1,12 +1,12 @@
 #ifndef INGEST_TAIL_PRIVATE_H
 #define INGEST_TAIL_PRIVATE_H
 
-#include <sys/types.h>
+#include <sys/stat.h>
 
 #include "feed.h"
 #include "tail.h"
 
-/* What tail.c (following) and tail_position.c (finding a place again) share. */
+/* What tail.c (following), tail_position.c (finding a place again) and tail_unpack.c (compressed files) share. */
 #define TAIL_QUEUE_MAX 64
 #define TAIL_RENAMES_MAX 64
 #define TAIL_KEPT 64
@@ -22,6 +22,7 @@ struct tail_file {
     filetrace_t trace;
     bool rotated;                      /* no longer the file of that name */
     bool packed;                       /* what a compressed file held: nothing will be written to it */
+    bool cut;                          /* it was truncated: whether there is a copy is still to be found out */
     bool closed;                       /* its writer has closed it since, or nothing came for rotate_wait */
 };
 
@@ -31,6 +32,8 @@ typedef struct tail_rename {
     char *name;                        /* where it is now; NULL: not known yet */
 } tail_rename_t;
 
+typedef struct tail_job tail_job_t;
+
 typedef enum tail_finish { FINISH_NOT, FINISH_RESTART, FINISH_NEXT } tail_finish_t;
 
 struct tail {
@@ -38,6 +41,11 @@ struct tail {
     char *path, *directory;
     const char *base;                  /* in path */
     listing_t *listing;
+    unpack_queue_t *unpack;
+    tail_job_t *jobs;
+    bool unpacking;                    /* one of them has to be done before it goes on */
+    bool disowning;                    /* they are of files that were there before we came */
+    tail_position_t *restoring;        /* the place that is still to be found; or NULL */
     int inotify, directory_watch;
     loop_watch_t *watch, *wait_timer, *retry_timer;
     tail_file_t *files;                /* the first is read; older ones before newer ones */
@@ -63,10 +71,13 @@ void tail_look(tail_t *tail);                         /* what is the file of tha
 void tail_read_events(tail_t *tail);
 void tail_forget(tail_t *tail);                       /* all files and renames */
 void tail_remember_finished(tail_t *tail, const tail_file_t *file, uint64_t offset);
+void tail_remember(tail_t *tail, const filetrace_t *trace, dev_t device, ino_t inode, uint64_t offset);
+void tail_schedule(tail_t *tail);
 
 /* tail_position.c */
 /* A name that a rotated file may have: our own with a number or a date behind, or before the ending. */
 bool tail_rotated_name(const tail_t *tail, const char *name);
+/* These three have to be called again when tail->unpacking is set afterwards: what they find is not all. */
 /* A file is begun: were others copied or rotated since the last one whose names were never ours while we looked? True: then they come first. */
 bool tail_find_missed(tail_t *tail);
 /* Rotated files that were there before we came are not ours, even when they were written to as late as the file of our name. */
@@ -75,5 +86,13 @@ void tail_disown_older(tail_t *tail);
 void tail_pass_over_finished(tail_t *tail, tail_file_t *file);
 /* The file was truncated: was it copied before? Then the copy is in the queue before it, to be read on from where the file was read to. */
 bool tail_use_copy(tail_t *tail, tail_file_t *file);
+tail_found_t tail_restore_again(tail_t *tail);        /* of tail->restoring */
+
+/* tail_unpack.c */
+/* What came of going through the compressed file, or expanding it: the job stays the tail's. NULL: that is not known yet (tail->unpacking), or it
+ * cannot be. mark: as unpack_task_t has it; the same each time. */
+unpack_job_t *tail_unpack(tail_t *tail, int fd, const char *name, bool expand, const filemark_t *mark);
+void tail_unpacked(tail_t *tail);                     /* all is known that was asked: forgets the jobs */
+bool tail_disown_packed(tail_t *tail);                /* false: later */
 
 #endif

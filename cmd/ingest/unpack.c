@@ -2,18 +2,15 @@
 #include "unpack.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
-#include "base/file.h"
-#include "base/log.h"
 #include "base/memory.h"
 
 #define PIECE (64u * 1024)
+#define PIECES 16                      /* taken for one read at most */
 
 struct unpack {
     int fd;
@@ -21,6 +18,7 @@ struct unpack {
     const unpack_codec_t *codec;
     void *state;
     unpack_input_t input;              /* in piece */
+    unsigned pieces;                   /* taken for the read under way */
     bool inside;                       /* a member has begun and not ended */
     const char *error;
     uint8_t piece[PIECE];
@@ -52,9 +50,17 @@ void unpack_free(unpack_t *self) {
     mem_free(self);
 }
 
-/* More input. False: the end of the file, or an error. */
+/* True: nothing has come of the pieces that were taken, which is not to go on for as long as the file may be. */
+static bool is_enough(const unpack_t *self) {
+    return self->pieces >= PIECES && !self->input.size;
+}
+
+/* More input. False: enough was taken, the end of the file, or an error. */
 static bool fill(unpack_t *self) {
     ssize_t got;
+    if (is_enough(self))
+        return false;
+    self->pieces++;
     do
         got = pread(self->fd, self->piece, sizeof self->piece, (off_t) self->at);
     while (got < 0 && errno == EINTR);
@@ -83,7 +89,8 @@ static bool next_member(unpack_t *self) {
 
 ssize_t unpack_read(unpack_t *self, void *space, size_t size, const char **error) {
     unpack_output_t out = {space, size};
-    while (out.size && !self->error) {
+    self->pieces = 0;
+    while (out.size && !self->error && !is_enough(self)) {
         if (!self->inside && !next_member(self))
             break;
         self->inside = true;
@@ -91,14 +98,15 @@ ssize_t unpack_read(unpack_t *self, void *space, size_t size, const char **error
         unpack_step_t step = self->codec->step(self->state, &self->input, &out, &self->error);
         self->inside = step != UNPACK_END;
         /* no input does not mean no output: so it is asked for only when nothing comes without */
-        if (step == UNPACK_MORE && self->input.size == before_in && out.size == before_out && !fill(self) && !self->error)
+        if (step == UNPACK_MORE && self->input.size == before_in && out.size == before_out && !fill(self) && !self->error && !is_enough(self))
             self->error = "the compressed data is cut off: it ends in the middle";
     }
-    if (out.size == size && self->error) {
-        *error = self->error;
-        return -1;
-    }
-    return (ssize_t) (size - out.size);
+    if (out.size < size)
+        return (ssize_t) (size - out.size);
+    if (!self->error)
+        return size && is_enough(self) ? UNPACK_AGAIN : 0;
+    *error = self->error;
+    return -1;
 }
 
 /* All of `size`, or fewer at the end. */
@@ -110,72 +118,10 @@ static size_t read_whole(unpack_t *unpack, uint8_t *out, size_t size) {
     return got;
 }
 
-static bool fits_head(const filemark_t *mark, const uint8_t *head, size_t size) {
-    return size >= mark->head_size && XXH3_64bits(head, mark->head_size) == mark->head;
-}
-
 bool unpack_begins(const filemark_t *mark, int fd) {
     unpack_t *unpack = unpack_new(fd);
     uint8_t head[FILEMARK_HEAD];
-    bool fits = unpack && fits_head(mark, head, read_whole(unpack, head, mark->head_size));
+    bool fits = unpack && read_whole(unpack, head, mark->head_size) == mark->head_size && XXH3_64bits(head, mark->head_size) == mark->head;
     unpack_free(unpack);
     return fits;
-}
-
-bool unpack_fits(const filemark_t *mark, int fd, bool whole) {
-    unpack_t *unpack = unpack_new(fd);
-    uint8_t head[FILEMARK_HEAD], *piece = mem_alloc(PIECE);
-    filetrace_t trace = {0};
-    size_t before = mark->offset < FILEMARK_HEAD ? (size_t) mark->offset : FILEMARK_HEAD, most = before > mark->head_size ? before : (size_t) mark->head_size;
-    size_t size = unpack && most <= FILEMARK_HEAD ? read_whole(unpack, head, most) : 0;
-    bool fits = unpack && size >= before && fits_head(mark, head, size); /* the head may have been read beyond the place */
-    uint64_t at = before;
-    if (fits)
-        filetrace_used(&trace, head, before);
-    while (fits && at < mark->offset) {
-        uint64_t left = mark->offset - at;
-        size_t got = read_whole(unpack, piece, left < PIECE ? (size_t) left : PIECE);
-        fits = got > 0;
-        filetrace_used(&trace, piece, got);
-        at += got;
-    }
-    fits = fits && at == mark->offset && XXH3_64bits(trace.before, trace.before_size) == mark->before;
-    const char *error;
-    if (fits && whole)
-        fits = size <= mark->offset && unpack_read(unpack, piece, 1, &error) == 0;
-    unpack_free(unpack);
-    mem_free(piece);
-    return fits;
-}
-
-int unpack_expand(int fd, const char *path) {
-    unpack_t *unpack = unpack_new(fd);
-    if (!unpack)
-        return -1;
-    const char *directory = getenv("TMPDIR"), *error = NULL;
-    int out = open(directory && *directory ? directory : "/var/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    uint8_t *piece = mem_alloc(PIECE);
-    ssize_t got = out < 0 ? -1 : 0;
-    err_t err;
-    if (out < 0)
-        err_errno(&err, "make a file");
-    while (out >= 0 && (got = unpack_read(unpack, piece, PIECE, &error)) > 0) {
-        if (file_write_all(out, piece, (size_t) got, &err)) {
-            close(out);
-            out = -1;
-        }
-    }
-    if (out < 0)
-        log_error("%s: it cannot be expanded in %s, so that it is not read: %s", path, directory && *directory ? directory : "/var/tmp", err.text);
-    if (out >= 0 && got < 0) { /* it may be about to be written, beside the file that it is made from */
-        log_warning("%s: %s; it is not read", path, error);
-        close(out);
-        out = -1;
-    }
-    struct stat status;
-    if (out >= 0 && fstat(fd, &status) == 0)
-        futimens(out, (struct timespec[]){status.st_atim, status.st_mtim});
-    mem_free(piece);
-    unpack_free(unpack);
-    return out;
 }

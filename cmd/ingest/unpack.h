@@ -11,15 +11,13 @@ typedef struct unpack unpack_t;
 
 /* NULL: the regular file does not begin as such a file does. The descriptor stays the caller's; its offset is not used. */
 unpack_t *unpack_new(int fd);
-/* The next bytes of what it holds; 0: the end; -1: *error says what is wrong (borrowed, static). */
+/* The next bytes of what it holds; 0: the end; -1: *error says what is wrong (borrowed, static); UNPACK_AGAIN: 1 MiB was read of which nothing has come yet. */
+#define UNPACK_AGAIN (-2)
 ssize_t unpack_read(unpack_t *unpack, void *out, size_t size, const char **error);
 void unpack_free(unpack_t *unpack);                   /* NULL is legal */
 
-/* As filemark_fits, about what it holds. All up to the mark is read for that. whole: nothing is behind it. */
-bool unpack_fits(const filemark_t *mark, int fd, bool whole);
-bool unpack_begins(const filemark_t *mark, int fd);   /* only the first bytes are compared */
-/* What it holds, as a file without a name in $TMPDIR (/var/tmp), last written to at the same time. -1: it is cut off or damaged, or there is no room (told). */
-int unpack_expand(int fd, const char *path);
+/* The first bytes of what it holds are those of the mark; nothing else is looked at. */
+bool unpack_begins(const filemark_t *mark, int fd);
 
 /* A way of compressing; what follows is between unpack.c and those of them. */
 typedef struct unpack_input {

@@ -1,8 +1,11 @@
 """ingest and files that gzip or zstd have compressed: read once with exact places, and as rotated files of a log that is followed."""
 
+import gzip
 import os
+import signal
 import struct
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -186,3 +189,102 @@ def test_followed_files_are_exact_over_kills_rotations_and_compression(tools, di
     runs = Runs(tools, directory, pattern, "--follow", "--rotate-wait", "100ms", "--batch-size", "50", seed=seed)
     writers = [rotating(directory / f"app{f:02}.ndjson", f * each, each, [], seed * 100 + f) for f in range(files)]
     assert follow_over_kills(runs, writers, each).terminate() == 0
+
+
+# Large ones: what they hold takes long to go through, and ingest answers meanwhile
+
+WIDE = 100_000                                              # bytes that a line of these takes
+
+
+def wide_lines(numbers):
+    """Lines with much white space in them, as gzip members of ten each."""
+    numbers = list(numbers)
+    for at in range(0, len(numbers), 10):
+        yield gzip.compress("".join('{"n":%d%s}\n' % (n, " " * (WIDE - 10)) for n in numbers[at:at + 10]).encode(), 1)
+
+
+def expanded(tool, directory):
+    """A file without a name that the tool is writing to by now, opened: it stays when the tool has gone."""
+    def find():
+        for fd in Path(f"/proc/{tool.pid}/fd").iterdir():
+            try:
+                if os.readlink(fd).startswith(f"{directory}/#") and os.stat(fd).st_size > 0:
+                    return open(fd, "rb")                   # pylint: disable=consider-using-with
+            except OSError:
+                continue                                    # closed just now
+        return None
+    return support.wait_for(find, lambda: f"a file that is expanded; {tool.err}")
+
+
+def test_a_large_rotated_file_is_expanded_while_signals_are_heard(tools, directory, monkeypatch):
+    """Terminated and killed while it is expanded, it is begun again; in the end all is there once."""
+    count, log, space = 4000, directory / "app.ndjson", directory / "tmp"
+    space.mkdir()
+    monkeypatch.setenv("TMPDIR", str(space))
+    append(log, 0, 1)
+    runs = Runs(tools, directory, "app.ndjson", "--follow", "--rotate-wait", "50ms")
+    tool = runs.start_ready()
+    support.wait_for(lambda: len(runs.numbers()) == 2)
+    assert tool.terminate() == 0
+    with open(directory / "app.ndjson.1.gz", "wb") as file:
+        file.write(gzip.compress(log.read_bytes()))
+        for member in wide_lines(range(2, count)):
+            file.write(member)
+    os.unlink(log)
+    append(log, count)
+    for end in (signal.SIGTERM, signal.SIGKILL):
+        tool = runs.start_ready()
+        with expanded(tool, space) as file:
+            tool.signal(end)
+            assert tool.wait() == (0 if end == signal.SIGTERM else -end), tool.err
+            assert os.fstat(file.fileno()).st_size < (count - 2) * WIDE
+    tool = runs.start_ready()
+    support.wait_for(lambda: len(runs.numbers()) > count, lambda: f"{len(runs.numbers())}; {tool.err}", 90)
+    assert tool.terminate() == 0
+    assert runs.numbers() == list(range(count + 1)), first_difference(runs.numbers(), list(range(count + 1)))
+
+
+def test_a_copy_that_is_compressed_is_read_on_though_the_file_has_grown_beyond_the_place_meanwhile(tools, directory, monkeypatch):
+    """While its compressed copy is expanded a truncated file is written to again, beyond the place and with the same beginning."""
+    count, log, space = 2000, directory / "app.ndjson", directory / "tmp"
+    space.mkdir()
+    monkeypatch.setenv("TMPDIR", str(space))
+    log.write_text('{"n":99999,"head":"%s"}\n' % ("x" * 300) + lines([0]))
+    runs = Runs(tools, directory, "app.ndjson", "--follow", "--rotate-wait", "50ms")
+    tool = runs.start_ready()
+    support.wait_for(lambda: len(runs.numbers()) == 2)
+    tool.signal(signal.SIGSTOP)
+    first = log.read_bytes()
+    with open(directory / "app.ndjson.1.gz", "wb") as file:
+        file.write(gzip.compress(first))
+        for member in wide_lines(range(1, count)):
+            file.write(member)
+    os.truncate(log, 0)
+    tool.signal(signal.SIGCONT)
+    with expanded(tool, space):
+        with open(log, "ab") as file:
+            file.write(first.splitlines(keepends=True)[0])
+        append(log, *range(count, count + 100))
+    support.wait_for(lambda: len(runs.numbers()) >= count + 102, lambda: f"{len(runs.numbers())}; {tool.err}", 90)
+    assert tool.terminate() == 0
+    numbers = [n for n in runs.numbers() if n != 99999]
+    assert numbers == list(range(count + 100)), first_difference(numbers, list(range(count + 100)))
+
+
+def test_places_far_in_large_files_are_found_again_while_signals_are_heard(tools, directory):
+    """Two that are read once: killed behind the middle of the second, then over and over while the place is looked for."""
+    half = 2000
+    for i, name in enumerate(("a", "b")):
+        with open(directory / f"{name}.ndjson.gz", "wb") as file:
+            for member in wide_lines(range(i * half, (i + 1) * half)):
+                file.write(member)
+    runs = Runs(tools, directory, "[ab].ndjson.gz", "--batch-size", "20")
+    tool = runs.start()
+    support.wait_for(lambda: len(runs.numbers()) > half * 3 // 2, lambda: f"{len(runs.numbers())}; {tool.err}", 90)
+    tool.kill()
+    for end in (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM):
+        tool = runs.start_ready()
+        tool.signal(end)
+        assert tool.wait() == (0 if end == signal.SIGTERM else -end), tool.err
+    runs.finish()
+    assert runs.numbers() == [*range(2 * half), "end"], first_difference(runs.numbers(), list(range(2 * half)))

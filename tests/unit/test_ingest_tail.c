@@ -273,7 +273,7 @@ static void position_leads_back_to_the_same_byte(void **state) {
     tail_free(f->tail);
     add(f, "ial\n");
     open_tail(f, false);
-    assert_true(tail_restore(f->tail, &position));
+    assert_int_equal(tail_restore(f->tail, &position), TAIL_FOUND);
     tail_resume(f->tail);
     expect(f, "a1\na2\npartial\n");
 }
@@ -291,7 +291,7 @@ static void position_is_found_again_in_a_renamed_file(void **state) {
     rename_to(f, "app.log", "app.log.1");
     add(f, "b1\n");
     open_tail(f, false);
-    assert_true(tail_restore(f->tail, &position));
+    assert_int_equal(tail_restore(f->tail, &position), TAIL_FOUND);
     tail_resume(f->tail);
     expect(f, "a1\na2\na3\nb1\n");
 }
@@ -308,7 +308,7 @@ static void position_of_another_file_is_refused(void **state) {
     assert_int_equal(truncate(f->path, 0), 0);
     add(f, "x1\nx2\nx3\n"); /* the same inode, longer, other content */
     open_tail(f, false);
-    assert_false(tail_restore(f->tail, &position));
+    assert_int_equal(tail_restore(f->tail, &position), TAIL_GONE);
     tail_resume(f->tail);
     expect(f, "a1\na2\nx1\nx2\nx3\n");
 }
@@ -336,7 +336,7 @@ static void read_and_leave(fixture_t *f, const char *lines, tail_position_t *pos
 
 static void return_to(fixture_t *f, const tail_position_t *position, bool found) {
     open_tail(f, false);
-    assert_int_equal(tail_restore(f->tail, position), found);
+    assert_int_equal(tail_restore(f->tail, position), found ? TAIL_FOUND : TAIL_GONE);
     tail_resume(f->tail);
 }
 
