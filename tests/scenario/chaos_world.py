@@ -22,6 +22,11 @@ START_MS = 1_700_000_000_000
 KEYS = [f"k{i:02}" for i in range(20)]
 
 
+class Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        """Clients are killed here: that is nothing to report."""
+
+
 class Feed:
     """Makes the events of both sources, and writes down what went in: the log's when the line is complete in the file, a page's when
     the client has come back for the next one (so it has taken this one)."""
@@ -37,7 +42,7 @@ class Feed:
         self.lock = threading.Lock()
         self.ending = False
         self.rotations = 0
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", free_port()), self.handler())
+        self.server = Server(("127.0.0.1", free_port()), self.handler())
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.stopped = threading.Event()

@@ -154,7 +154,8 @@ class Tool:
     def signal(self, number):
         if number in (signal.SIGKILL, signal.SIGABRT):
             self.ended_by_us = True
-        if number in (signal.SIGTERM, signal.SIGINT) and Path(self.arguments[0]).parent == BIN and self.arguments[1:2] != ["logs"]:
+        to_be_ended = number in (signal.SIGTERM, signal.SIGINT) and Path(self.arguments[0]).parent == BIN and self.arguments[1:2] != ["logs"]
+        if to_be_ended or number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             wait_for(lambda: not self.running or self.expects(number), lambda: f"{self} to expect signals; {self.err[-1000:]}")
         if self.running:
             os.kill(self.pid, number)

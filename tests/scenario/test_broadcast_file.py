@@ -185,10 +185,11 @@ def test_two_sinks_never_write_to_one_file(tools, directory):
     done = tools.run("broadcast", "out.ndjson", "./out.ndjson", input=[{"x": 1}])
     assert done.status == 1 and "./out.ndjson is written to by another sink" in done.err, done.err
     first = tools.start("broadcast", "out.ndjson", "--rotate-size", "40", pipe=True)
-    wait_for((directory / "out.ndjson").exists, "the file")
+    first.write(ndjson([{"seq": 0}]))
+    wait_for(lambda: (directory / "out.ndjson").read_bytes().count(b"\n") == 1, "the event")
     done = tools.run("broadcast", "out.ndjson", input=[{"x": 2}])
     assert done.status == 1 and "each needs a file of its own" in done.err, done.err
-    for seq in range(9):                                   # rotated and opened anew, the file stays its own
+    for seq in range(1, 9):                                # rotated and opened anew, the file stays its own
         first.write(ndjson([{"seq": seq}]))
         wait_for(lambda: sum(path.read_bytes().count(b"\n") for path in directory.glob("out.ndjson*")) == seq + 1, "the event")
         first.signal(signal.SIGHUP)

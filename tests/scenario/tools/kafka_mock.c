@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 static rd_kafka_mock_cluster_t *cluster;
 static rd_kafka_t *producer;
@@ -92,8 +93,19 @@ static void obey(char *line) {
     printf("ok\n");
 }
 
+/* A mock cluster is called by its address in memory. Where addresses are the same in each process, as a sanitizer's allocator makes them, it
+ * moves this one away. */
+static void keep_apart(void) {
+    static void *blocks[64][128];
+    for (int i = 0; i < getpid() % 64; i++)
+        for (size_t j = 0; j < 128; j++)
+            blocks[i][j] = malloc(16 * (j + 1)); /* for good */
+    (void) blocks;
+}
+
 int main(int argc, char **argv) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    keep_apart();
     rd_kafka_t *holder = new_client(NULL);
     cluster = rd_kafka_mock_cluster_new(holder, 1);
     if (!cluster)
