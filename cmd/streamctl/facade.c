@@ -17,6 +17,7 @@
 #include "facade_alerts.h"
 #include "facade_app.h"
 #include "facade_control.h"
+#include "facade_head.h"
 #include "facade_live.h"
 #include "facade_stages.h"
 #include "rest.h"
@@ -45,6 +46,8 @@ static int connection_callback(struct lws *wsi, enum lws_callback_reasons reason
     case LWS_CALLBACK_SERVER_WRITEABLE:
     case LWS_CALLBACK_CLOSED:
         return ws_callback(wsi, reason, user, in, size);
+    case LWS_CALLBACK_RAW_ADOPT:         /* what CONNECT makes of a connection, which would stay for ever */
+        return -1;
     case LWS_CALLBACK_TIMER:
         return connection && connection->client ? 0 : rest_callback(wsi, reason, user, in, size);
     default:
@@ -74,7 +77,7 @@ static int context_open(facade_t *facade, err_t *err) {
         .timeout_secs = 10,
         .timeout_secs_ah_idle = 10,
         .keepalive_timeout = 30,
-        .max_http_header_data2 = 8192,
+        .max_http_header_data2 = 2 * HEAD_LIMIT,
         .pt_serv_buf_size = 8192,
         .retry_and_idle_policy = &idle,
         .options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_DISABLE_IPV6,

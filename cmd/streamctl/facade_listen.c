@@ -12,6 +12,8 @@
 #include "base/log.h"
 #include "base/memory.h"
 
+#include "facade_head.h"
+
 #define ADDRESSES_MAX 4
 #define HTTP_EXTRA 64                    /* connections beside max_connections: REST, pages, scrapes */
 #define ACCEPT_ROUND 64
@@ -35,15 +37,30 @@ static const char refusal[] = "HTTP/1.1 503 Service Unavailable\r\nContent-Type:
                               "Connection: close\r\nContent-Length: 91\r\n\r\n"
                               "{\"error\":{\"code\":\"too_many_connections\",\"message\":\"max_connections reached\",\"detail\":null}}\n";
 
-static void turn_away(int fd) {
+static void turn_away(int fd, const void *answer, size_t size) {
     char request[4096];
     /* Read what came, or the close would be a reset that discards the answer. */
     while (recv(fd, request, sizeof request, MSG_DONTWAIT) > 0)
         ;
-    if (send(fd, refusal, sizeof refusal - 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+    if (send(fd, answer, size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
         log_debug("a refused connection left before its answer");
     shutdown(fd, SHUT_WR);
     close(fd);
+}
+
+/* What libwebsockets would answer in its own way. What has not come yet is its affair. */
+static bool answer_here(facade_t *facade, int fd) {
+    char head[HEAD_LIMIT + 1];
+    ssize_t size = recv(fd, head, sizeof head, MSG_PEEK | MSG_DONTWAIT);
+    buf_t answer = {0};
+    bool refused = size > 0 && head_refused(text_make(head, (size_t) size), &answer);
+    if (refused) {
+        metric_add(facade->metrics.requests, 1);
+        metric_add(facade->metrics.refused, 1);
+        turn_away(fd, answer.data, answer.size);
+    }
+    buf_fini(&answer);
+    return refused;
 }
 
 static void accept_some(void *argument) {
@@ -56,7 +73,7 @@ static void accept_some(void *argument) {
             close(listener->spare);
             fd = accept4(socket->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
             if (fd >= 0)
-                turn_away(fd);
+                turn_away(fd, refusal, sizeof refusal - 1);
             listener->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
             return;
         }
@@ -68,9 +85,11 @@ static void accept_some(void *argument) {
                 log_warning("connection refused: %u are open already; \"max_connections\" in the configuration sets the bound",
                             facade->connections);
             metric_add(facade->metrics.refused, 1);
-            turn_away(fd);
+            turn_away(fd, refusal, sizeof refusal - 1);
             continue;
         }
+        if (answer_here(facade, fd))
+            continue;
         /* What a slow client has not read waits in our queue, where it is conflated, not in the kernel. */
         int yes = 1, buffer = SEND_BUFFER, unsent = UNSENT_MOST;
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
@@ -92,10 +111,11 @@ static void put_address(char *out, size_t size, const struct sockaddr *address, 
 static int listen_on(struct listener *listener, const struct addrinfo *at, err_t *err) {
     char text[96];
     put_address(text, sizeof text, at->ai_addr, at->ai_addrlen);
-    int fd = socket(at->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), yes = 1;
+    int fd = socket(at->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), yes = 1, seconds = 1;
     if (fd < 0)
         return err_errno(err, "listening on %s", text);
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds); /* with their first bytes: answer_here looks at them */
     if (at->ai_family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &yes, sizeof yes);
     if (bind(fd, at->ai_addr, at->ai_addrlen) || listen(fd, 512)) {

@@ -292,7 +292,11 @@ static const char *refuse_upgrade(const rest_request_t *request, const char *pro
     return NULL;
 }
 
-int rest_confirm_upgrade(struct lws *wsi, const char *protocol) {
+int rest_confirm_upgrade(struct lws *wsi, char *protocol) {
+    if (strcasecmp(protocol, "h2c") == 0) {
+        *protocol = '-';                 /* an offer that may be left alone: the library goes on with what it does not find by its name */
+        return 0;
+    }
     rest_request_t request = {.facade = facade_of(wsi), .wsi = wsi};
     char *uri;
     int length, status;

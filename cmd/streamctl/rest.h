@@ -58,8 +58,8 @@ bool rest_query_int(rest_request_t *request, const char *name, int64_t least, in
 const rest_route_t *rest_find(const char *method, const char *path, char parameter[static 129], char *allow, size_t allow_size);
 
 int rest_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t size);
-/* A WebSocket upgrade: 0 to go on, else it has been answered. */
-int rest_confirm_upgrade(struct lws *wsi, const char *protocol);
+/* An upgrade: 0 to go on, else it has been answered. `protocol` is the library's, and is changed where the request is to be answered without upgrade. */
+int rest_confirm_upgrade(struct lws *wsi, char *protocol);
 
 /* Embedded files. */
 typedef struct asset {

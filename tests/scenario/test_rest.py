@@ -1,9 +1,10 @@
 """REST: what the routes answer, start and stop, and who may ask."""
 
-import signal
-import subprocess
+import contextlib
 import json
 import os
+import signal
+import subprocess
 import time
 
 import pytest
@@ -92,6 +93,45 @@ def test_paths_that_are_no_text_are_400(pipeline):
         assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "bad_path"
     for path in ("/", "/?", "/?a", "/?a=1&b=%ff", "/api?x=/"):
         assert pipeline.request("GET", path)[0] == 200, path
+
+
+@pytest.mark.parametrize("line, status, code, allow", [
+    ("TRACE / HTTP/1.1", 405, "method_not_allowed", "GET, HEAD"), ("PROPFIND /api/stream/status HTTP/1.1", 405, "method_not_allowed", "GET, HEAD"),
+    ("BREW /api/stream/start?x=1 HTTP/1.1", 405, "method_not_allowed", "POST"), ("TRACE /nothing HTTP/1.1", 404, "not_found", None),
+    ("CONNECT / HTTP/1.1", 405, "method_not_allowed", "GET, HEAD"), ("CONNECT example.com:443 HTTP/1.1", 400, "bad_path", None),
+    ("GET http://localhost/ HTTP/1.1", 400, "bad_path", None), ("OPTIONS * HTTP/1.1", 400, "bad_path", None), ("GET /%zz HTTP/1.1", 400, "bad_path", None),
+    ("GET /% HTTP/1.1", 400, "bad_path", None), ("GET /api/streams/a%2/events HTTP/1.1", 400, "bad_path", None), ("GET /api?x=%g0 HTTP/1.1", 400, "bad_path", None),
+    ("GET /", 400, "bad_request", None), ("hello", 400, "bad_request", None), ("GET / FTP/1.1", 400, "bad_request", None), ("", 400, "bad_request", None)])
+def test_what_is_no_request_is_answered_in_json_as_well(pipeline, line, status, code, allow):
+    head, _, body = pipeline.raw(f"{line}\r\nHost: localhost\r\n\r\n".encode()).decode().partition("\r\n\r\n")
+    error = json.loads(body)["error"]
+    assert head.startswith(f"HTTP/1.1 {status} ") and error["code"] == code and error["message"] and error["detail"] == allow
+    assert (f"\r\nAllow: {allow}" in head) == (allow is not None)
+
+
+def test_heads_of_any_size_are_answered(pipeline):
+    """A browser sends the cookies of all that ever ran on this host."""
+    for more, status in (("Cookie: " + "a" * 12000, 200), ("X-Long: " + "a" * 12000, 200), ("\r\n".join(f"X-{i}: y" for i in range(900)), 200),
+                         ("Cookie: " + "a" * 20000, 431), ("\r\n".join(f"X-{i}: y" for i in range(3000)), 431)):
+        answer = pipeline.raw(f"GET /api HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{more}\r\n\r\n".encode())
+        assert answer.startswith(f"HTTP/1.1 {status} ".encode()), (more[:20], answer[:100])
+        json.loads(answer.partition(b"\r\n\r\n")[2])
+    answer = pipeline.raw(b"GET /" + b"a" * 20000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 414 ") and b"path_too_long" in answer
+
+
+def test_connect_on_a_connection_that_was_used_ends_it(pipeline):
+    """And does not keep it for ever, in the place of somebody else."""
+    answer = pipeline.raw(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nCONNECT / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b'{"status":"ok"}\n')
+
+
+def test_an_offer_of_http_2_is_left_alone(pipeline):
+    """As curl --http2 and Java's client make it with each request."""
+    offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQAAP__"}
+    assert pipeline.request("GET", "/api/stream/status", headers=offer)[0] == 200
+    for data, status in ((b'{"source": "users"}', 200), (b"{", 400)):
+        assert pipeline.request("POST", "/api/stream/start", data=data, headers={"Content-Type": "application/json", **offer})[0] == status
 
 
 @pytest.mark.parametrize("media, status", [("application/json", 200), ("Application/JSON; charset=utf-8", 200), ("application/json ;x=y", 200),
@@ -351,12 +391,14 @@ def test_while_the_supervisor_is_stopped_reads_go_on_and_changes_wait(pipeline):
 
 
 def test_idle_connections_beyond_the_bound_are_turned_away(tools):
+    """Those that say nothing at all take no place; these have begun to say something."""
     import socket
     pipeline = Pipeline(tools, stream_config={"max_connections": 2}).ready()
     peers = []
     try:
         for _ in range(100):
             peers.append(socket.create_connection(("127.0.0.1", pipeline.port), timeout=10))
+            peers[-1].sendall(b"GET /api HT")
         refused = set()
 
         def count():
@@ -373,6 +415,15 @@ def test_idle_connections_beyond_the_bound_are_turned_away(tools):
         for peer in peers:
             peer.close()
     wait_for(lambda: pipeline.answers("/healthz"), "an answer again")
+
+
+def test_connections_that_say_nothing_take_no_place_of_others(tools):
+    import socket
+    pipeline = Pipeline(tools, stream_config={"max_connections": 2}).ready()
+    with contextlib.ExitStack() as peers:
+        for _ in range(200):
+            peers.enter_context(socket.create_connection(("127.0.0.1", pipeline.port), timeout=10))
+        assert pipeline.answers("/healthz")
 
 
 def test_a_stopped_supervisor_is_not_ready_and_makes_nobody_wait_for_long(tools):
