@@ -48,23 +48,28 @@ static void put_warning(void *argument, const char *text) {
     text_put_json(out, text_of(text));
 }
 
-/* {"ok":true,"errors":[]} and, when there are any, "warnings":["..."]. */
+/* {"ok":true,"errors":[]} and, when there are any, "warnings":["..."] and "state":[{...}]. */
 static void put_check(const diagnostics_t *diagnostics, const program_t *program, buf_t *out) {
-    buf_t warnings = {0};
+    buf_t warnings = {0}, state = {0};
     diagnostics_put_json(diagnostics, out);
-    if (program)
+    if (program) {
         program_look(program, put_warning, &warnings);
-    if (warnings.size) {
-        out->size -= strlen("}\n");
-        buf_format(out, "%s]}\n", buf_text(&warnings));
+        explain_state(program, &state);
     }
+    out->size -= strlen("}\n");
+    if (warnings.size)
+        buf_format(out, "%s]", buf_text(&warnings));
+    if (state.size)
+        buf_format(out, ",\"state\":[%s]", buf_text(&state));
+    buf_put_text(out, "}\n");
     buf_fini(&warnings);
+    buf_fini(&state);
 }
 
 static int look_at(const char *name, const char *text, bool explained) {
     diagnostics_t diagnostics = {.name = name, .source = text_of(text)};
     program_setup_t setup = {.stream = "process", .inputs = 1, .batch_events = 1, .batch_bytes = 1, .frame = ignore_frame, .dead = ignore_dead,
-                             .outline = explained};
+                             .outline = true};
     program_t *program = program_new(&setup, &diagnostics);
     buf_t out = {0};
     if (!explained)

@@ -226,6 +226,41 @@ static void put_state(const outline_step_t *step, buf_t *out) {
     buf_put_byte(out, '\n');
 }
 
+/* Whether what the program is split by can be looked for among the keys: what an earlier operator made may come from it. */
+static bool made_before(const outline_t *outline, unsigned number, text_t key) {
+    for (unsigned i = 0; i < number; i++) {
+        const binding_t *binding = find(&outline->steps[i].behind, key);
+        if (binding && outline_changed(&outline->steps[i], binding))
+            return true;
+    }
+    return false;
+}
+
+static bool splits(const op_class_t *class) {
+    static const char *const harmless[] = {"sample", "fill"};     /* at worst another share; by constants alone, as a rule */
+    for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++)
+        if (strcmp(class->name, harmless[i]) == 0)
+            return false;
+    return class->save && (!class->keeps || strcmp(class->name, "join") == 0);
+}
+
+void explain_state(const program_t *program, buf_t *out) {
+    const outline_t *outline = program->outline;
+    for (unsigned i = 0, count = 0; i < outline->count; i++) {
+        const outline_step_t *step = &outline->steps[i];
+        if (!splits(step->op->class))
+            continue;
+        bool made = step->op->class->keeps != NULL;
+        buf_format(out, "%s{\"operator\":\"%s\",\"line\":%u,\"column\":%u,\"keys\":[", count++ ? "," : "", step->op->class->name, step->line, step->column);
+        for (unsigned k = 0; k < step->key_count; k++) {
+            buf_put_text(out, k ? "," : "");
+            text_put_json(out, step->keys[k]);
+            made |= made_before(outline, i, step->keys[k]);
+        }
+        buf_format(out, "],\"made\":%s}", made ? "true" : "false");
+    }
+}
+
 static void put_step(const program_t *program, unsigned number, buf_t *out) {
     const outline_t *outline = program->outline;
     const outline_step_t *step = &outline->steps[number];

@@ -58,6 +58,9 @@ void outline_put_step(const outline_t *outline, unsigned step, buf_t *out);
 
 /* process --explain. */
 void explain(program_t *program, buf_t *out);
+/* What process --check=json says of the operators that remember something of other events: JSON objects with commas between. made: not all of their
+ * keys are fields of the events that come in, or it is not known which are. */
+void explain_state(const program_t *program, buf_t *out);
 
 /* process --trace: from now on one event in `every` of those that come in, and of those that operators make, is followed through the program; lines
  * go to `put`. After program_new with the setup's outline, before any event. */

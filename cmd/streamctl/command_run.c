@@ -283,6 +283,7 @@ int command_run(int argc, char **argv) {
         return command_usage("run", "%s is not a file; a single stage is started with 'start'", target.stage);
     instance_t instance;
     int status = prepare(&instance, target_config(&target));
+    config_errors_print(&instance.warnings, target_config(&target), stderr);
     if (status == 0)
         status = agree_to_reset(&instance, "run", NULL, words);
     if (status == 0) {
@@ -424,6 +425,7 @@ static int start_prepared(instance_t *instance) {
 int start_background(const char *config_path, bool reset, bool yes) {
     instance_t instance;
     int status = prepare(&instance, config_path);
+    config_errors_print(&instance.warnings, config_path, stderr);
     if (status == 0)
         status = agree_to_reset(&instance, "start", NULL, (reset_words_t){reset, yes});
     if (status == 0)

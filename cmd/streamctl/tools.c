@@ -184,6 +184,37 @@ static void note_warnings(const config_t *config, const config_pipeline_t *pipel
         config_errors_add(warnings, place_in_config(config, pipeline, 1, 1), "warning: pipeline \"%s\": %s", name_of(pipeline), json_string_value(item));
 }
 
+static bool has_key(const json_t *keys, const char *key) {
+    const json_t *name;
+    size_t i;
+    json_array_foreach(keys, i, name) {
+        const char *dot = strrchr(key, '.'); /* a path goes by its last part */
+        if (strcmp(json_string_value(name), key) == 0 || (dot && strcmp(json_string_value(name), dot + 1) == 0))
+            return true;
+    }
+    return false;
+}
+
+/* Workers that do not have all events of a key each make a part of its result: that would be seen in the numbers only, if at all. */
+static void warn_of_workers(const config_t *config, const config_pipeline_t *pipeline, const json_t *answer, config_errors_t *warnings) {
+    const json_t *op;
+    size_t i;
+    json_array_foreach(json_object_get(answer, "state"), i, op) {
+        const json_t *keys = json_object_get(op, "keys");
+        if (pipeline->workers < 2 || (pipeline->key && (json_is_true(json_object_get(op, "made")) || has_key(keys, pipeline->key))))
+            continue;
+        const char *name = json_string_value(json_object_get(op, "operator")), *first = json_string_value(json_array_get(keys, 0));
+        int line = (int) json_integer_value(json_object_get(op, "line")), column = (int) json_integer_value(json_object_get(op, "column"));
+        char *remedy = pipeline->key ? mem_format("they are shared by \"%s\", which is no key of it", pipeline->key)
+                       : first       ? mem_format("give it \"key\": \"%s\"", first)
+                                     : mem_text("it needs a field \"key\" and the same one behind \"by\", or one worker");
+        config_errors_add(warnings, place_in_config(config, pipeline, line, column), "warning: pipeline \"%s\": each of its %d workers has only a part of the events, "
+                          "and %s would give a result for each part: %s", name_of(pipeline), (int) pipeline->workers, name, remedy);
+        mem_free(remedy);
+        return;
+    }
+}
+
 static void check_program(const config_t *config, const config_pipeline_t *pipeline, char *process, config_errors_t *errors,
                           config_errors_t *warnings) {
     char *arguments[] = {process, "--check=json", "-f", "/proc/self/fd/3", NULL};
@@ -197,8 +228,10 @@ static void check_program(const config_t *config, const config_pipeline_t *pipel
         json_t *answer = json_loadb(output.data ? (const char *) output.data : "", output.size, 0, &error);
         if (status)
             report_program(config, pipeline, answer, errors);
-        else if (warnings)
+        else if (warnings) {
             note_warnings(config, pipeline, answer, warnings);
+            warn_of_workers(config, pipeline, answer, warnings);
+        }
         json_decref(answer);
     }
     buf_fini(&output);

@@ -72,6 +72,8 @@ def test_check_as_json(tools):
     assert [(e["line"], e["column"], e["hint"]) for e in answer["errors"]] == [(1, 25, "did you mean where?")]
     good = tools.run("process", "--check=json", "where temperature > 30")
     assert good.status == 0 and json.loads(good.out) == {"ok": True, "errors": []}
+    kept = json.loads(tools.run("process", "--check=json", "set b = a | lookup \"none.csv\" on c | window tumbling 1s by a, b: count()").out)
+    assert kept["state"] == [{"operator": "window", "line": 1, "column": 38, "keys": ["a", "b"], "made": True}] and len(kept["warnings"]) == 1
 
 
 def test_the_program_comes_from_settings_as_text_or_as_lines(tools, directory):

@@ -3,6 +3,7 @@
 import json
 import re
 
+import pytest
 from instance import EX_USAGE, control  # noqa: F401
 
 BRIEF = """{ "stream_config": { "buffer_size": 1000, "batch_size": 100, "processing_interval": 1, "max_connections": 50 },
@@ -82,6 +83,28 @@ def test_a_table_that_is_not_there_is_a_warning(control, directory):
  "pipelines": [{"name": "p", "from": "a", "program": "lookup \\"devices.csv\\" on device"}]}""")
     assert 'warning: pipeline "p": lookup "devices.csv" cannot start without its table' in control.good("check")
     (directory / "devices.csv").write_text("device,site\n")
+    assert "warning" not in control.good("check")
+
+
+@pytest.mark.parametrize("program, key, warning", [
+    ("window tumbling 1s by sensor_id: count()", None, 'give it "key": "sensor_id"'),
+    ("window tumbling 1s: count()", None, 'a field "key"'),
+    ("where true | alert hot when temperature > 30", "sensor_id", 'shared by "sensor_id", which is no key of it'),
+    ("window tumbling 1s by location: count()", "sensor_id", 'shared by "sensor_id"'),
+    ("join users on sensor_id within 1s", None, "join would give"),
+    ("window tumbling 1s by location, sensor_id: count() as n | window tumbling 1m by sensor_id: sum(n)", "sensor_id", None),
+    ("rename sensor_id as s | window tumbling 1s by s: count()", "sensor_id", None),
+    ("window tumbling 1s by device.id: count()", "device.id", None),
+    ("where temperature > 30 | set a = 1 | sample 10% by sensor_id | fill b = 0", None, None)])
+def test_workers_that_have_a_part_of_each_key_are_warned_of(control, program, key, warning):
+    """Else it would be seen in the numbers only, if at all."""
+    pipeline = {"name": "p", "from": "sensors", "workers": 2, "program": ["", program], **({"key": key} if key else {})}
+    control.config(sources=[{"name": "sensors", "type": "sensors", "count": 1, "rate": 0}], pipelines=[pipeline])
+    said = control.good("check")
+    assert ("warning" in said) == bool(warning) and (warning or "") in said
+    done = control.command("run")
+    assert done.status == 0 and (warning or "") in done.err and ("each of its 2 workers" in done.err) == bool(warning)
+    control.config(sources=[{"name": "sensors", "type": "sensors"}], pipelines=[{"name": "p", "program": program}])
     assert "warning" not in control.good("check")
 
 
