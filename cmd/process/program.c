@@ -107,7 +107,7 @@ static const char *foreign_operator(text_t name) {
         {"filter", "where CONDITION"}, {"select", "where CONDITION keeps events, keep A, B keeps fields"}, {"map", "set NAME = VALUE"},
         {"mutate", "set NAME = VALUE"}, {"put", "set NAME = VALUE"}, {"let", "set NAME = VALUE"}, {"extend", "set NAME = VALUE"},
         {"eval", "set NAME = VALUE"}, {"assign", "set NAME = VALUE"}, {"add", "set NAME = VALUE"}, {"del", "unset NAME"}, {"drop", "unset NAME, or where not CONDITION"},
-        {"remove", "unset NAME"}, {"delete", "unset NAME"}, {"reject", "where not CONDITION"}, {"project", "keep A, B"}, {"cut", "keep A, B"},
+        {"remove", "unset NAME"}, {"delete", "unset NAME"}, {"reject", "where not CONDITION"}, {"exclude", "unset NAME, or where not CONDITION"}, {"project", "keep A, B"}, {"cut", "keep A, B"},
         {"fields", "keep A, B"}, {"group", "window tumbling 10s by KEY: count()"}, {"stats", "window tumbling 10s by KEY: avg(x)"},
         {"aggregate", "window tumbling 10s by KEY: avg(x)"}, {"resample", "window tumbling 10s by KEY: avg(x)"},
         {"groupby", "window tumbling 10s by KEY: avg(x)"}, {"tumbling", "window tumbling 10s by KEY: avg(x)"}, {"hopping", "window hopping 1m every 10s by KEY: avg(x)"},
@@ -134,7 +134,7 @@ static const char *no_operator(text_t name) {
                                            {"union", "union"}, {"unionall", "union"}, {"union_all", "union"}, {"concat", "union"}};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (strlen(words[i][0]) == name.size && strncasecmp(name.data, words[i][0], name.size) == 0)
-            return words[i][1][0] == 's' ? "a stream has no end, so there is no sorting it: the largest of a window are given by window tumbling 1m: top(x, 10); a whole file is sorted behind the tools"
+            return words[i][1][0] == 's' ? "a stream has no end, so there is no sorting it: the greatest values of a window are window tumbling 1m: collect(x, 1000) as all | set most = slice(sort(all, \"desc\"), 0, 10); a whole file is sorted behind the tools"
                                          : "a program has all inputs that are given by --from, or from of the configuration: name both there; meta.stream tells their events apart";
     return NULL;
 }
@@ -181,6 +181,17 @@ static void skip_operator(parser_t *parser) {
     parser->scope->lenient = true; /* what the operator would have named is unknown */
 }
 
+/* Behind an operator that was read: what was most likely forgotten. */
+static const char *forgotten(parser_t *parser, const char *operator) {
+    const token_t *token = parser_token(parser);
+    text_t word = text_make(parser->diagnostics->source.data + token->at, token->size);
+    for (const op_class_t *const *class = op_table; *class && token->type == TOKEN_NAME; class++)
+        if (text_is(word, (*class)->name))
+            return "operators are joined with |";
+    bool names = strcmp(operator, "keep") == 0 || strcmp(operator, "unset") == 0;
+    return names && (token->type == TOKEN_NAME || token->type == TOKEN_QUOTED) ? "fields are separated by commas" : NULL;
+}
+
 static void parse_chain(program_t *program, parser_t *parser) {
     op_t **link = &program->first;
     unsigned count = 0;
@@ -208,7 +219,7 @@ static void parse_chain(program_t *program, parser_t *parser) {
                 link = &op->next;
                 token_type_t type = parser_token(parser)->type;
                 if (type != TOKEN_PIPE && type != TOKEN_END)
-                    parser_expected(parser, "| or the end of the program", NULL);
+                    parser_expected(parser, "| or the end of the program", forgotten(parser, class->name));
             }
             if (!op || (parser_token(parser)->type != TOKEN_PIPE && parser_token(parser)->type != TOKEN_END))
                 skip_operator(parser);

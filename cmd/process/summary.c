@@ -60,6 +60,9 @@ static int parse_parameter(parser_t *parser, aggregate_t *aggregate) {
     aggregate->parameter = value_to_double(value);
     if (aggregate->parameter < class->least || aggregate->parameter > class->most)
         return parser_error_at(parser, node, class->signature, "this must be %s", class->parameter);
+    if (class->most == 100 && aggregate->parameter > 0 && aggregate->parameter < 1) /* of 1, as in SQL */
+        return parser_error_at(parser, node, "percentages go from 0 to 100: percentile(x, 90); less than one percent is written p0.5(x)",
+                               "this is less than one percent: nearly all values are above");
     return 0;
 }
 

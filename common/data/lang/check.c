@@ -1,6 +1,9 @@
 /* Checking nodes as they are made: which types can meet, what can never be true, constants computed at once; then binding. */
 #include "data/lang/check.h"
 
+#include <ctype.h>
+#include <string.h>
+
 #include "base/clock.h"
 #include "data/lang/evaluate.h"
 #include "data/lang/function.h"
@@ -72,11 +75,18 @@ static void check_condition(parser_t *parser, const node_t *node, const char *wh
                         say(node->types));
 }
 
+/* The word itself, not what stands for a value that is not known. */
+static bool says_null(const parser_t *parser, const node_t *node) {
+    text_t source = parser->diagnostics->source;
+    text_t rest = node->at < source.size ? text_make(source.data + node->at, source.size - node->at) : (text_t){0};
+    return rest.size >= 4 && memcmp(rest.data, "null", 4) == 0 && (rest.size == 4 || !(isalnum((unsigned char) rest.data[4]) || strchr("_(", rest.data[4])));
+}
+
 static void check_compare(parser_t *parser, node_t *node) {
     const node_t *left = node->arguments[0], *right = node->arguments[1];
     const node_t *null = is_null_constant(right) ? right : is_null_constant(left) ? left : NULL;
     node->types = TYPE(VALUE_BOOL);
-    if (null && (node->kind == NODE_COMPARE) && parser->diagnostics->source.data[null->at] == 'n')
+    if (null && node->kind == NODE_COMPARE && says_null(parser, null))
         parser_error_at(parser, node, node->operation == COMPARE_NE ? "write x is not null" : "write x is null",
                         "a comparison with null is never true");
     if (null)

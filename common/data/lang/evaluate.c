@@ -275,7 +275,9 @@ static value_t eval_arithmetic(const node_t *node, const row_t *row) {
         return ns_to_seconds(ns);
     }
     static const char *const verbs[] = {"added to", "less", "times", "divided by", "modulo"};
-    return evaluation_failed(node, row, "%s %s %s", name_of(left), verbs[node->operation], name_of(right));
+    bool text = (left.type == VALUE_STRING && value_is_number(right)) || (value_is_number(left) && right.type == VALUE_STRING);
+    return evaluation_failed(node, row, "%s %s %s%s", name_of(left), verbs[node->operation], name_of(right),
+                             !text ? "" : node->operation == ADD ? "; number(x) reads a number, concat(a, b) joins texts" : "; number(x) reads a number");
 }
 
 static value_t eval_negate(const node_t *node, const row_t *row) {

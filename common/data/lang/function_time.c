@@ -91,6 +91,9 @@ static int prepare_format(parser_t *parser, node_t *node, bool reading) {
     const node_t *format = node->arguments[1];
     if (format->kind == NODE_CONSTANT && format->constant.type == VALUE_STRING) {
         text_t text = text_make(format->constant.text, format->constant.size);
+        if (!memchr(text.data, '%', text.size))
+            return parser_error_at(parser, format, "2026-01-02 03:04:05 is %Y-%m-%d %H:%M:%S or %F %T; stream-language(7) lists the letters",
+                                   "%s has a format without any part of a time", node->function->name);
         int place = calendar_format_fault(text, reading);
         if (place >= 0)
             return parser_error_at(parser, format, "a % sign itself is written %%; stream-language(7) lists the letters", "%s has no %.*s",

@@ -131,6 +131,8 @@ static int parse_steps(parser_t *parser, step_t **out) {
                 parser_take(parser);
                 step.index = minus ? -token->value.integer : token->value.integer;
             }
+            if (parser_token(parser)->type == TOKEN_COLON)
+                return parser_expected(parser, "]", "several items of an array are slice(array, start, length)");
             if (parser_expect(parser, TOKEN_BRACKET_END, "]") < 0)
                 return -1;
         } else {

@@ -89,10 +89,13 @@ static const char *foreign_hint(const parser_t *parser, const token_t *token) {
         {"lt", "write <"},
         {"ne", "write !="},
         {"eq", "write =="},
+        {"having", "a condition on results stands behind the window: | where count > 10"},
     };
     text_t before = parser->at ? parser_text(parser, token - 1) : (text_t){0};
     if (text_is(before, "case") || text_is(before, "CASE"))
         return "write if(condition, a, b); for several, if(c1, a, if(c2, b, c))";
+    if (text_is(before, "if") && token->type != TOKEN_OPEN)
+        return "write if(condition, a, b)";
     if (token->type == TOKEN_ASSIGN)
         return "== compares; set NAME = VALUE assigns";
     if (token->type == TOKEN_STRING && parser->at && token[-1].type == TOKEN_STRING && token[-1].at + token[-1].size == token->at)
