@@ -6,10 +6,11 @@
 #include <sysexits.h>
 
 #include "aggregate.h"
+#include "alone.h"
+#include "arrival.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "alone.h"
 #include "base/memory.h"
 #include "case.h"
 #include "data/lang/function.h"
@@ -46,6 +47,7 @@ typedef struct process {
     news_t *news, **news_end; /* from outside, that came while it waited */
     metric_t *troubles;
     uint64_t errors_before;   /* evaluation errors of earlier runs */
+    bool looked_for_times;
 } process_t;
 
 #define AT(field) offsetof(process_t, field)
@@ -306,8 +308,18 @@ static int start(stage_t *stage, err_t *err) {
     return 0;
 }
 
+static void look_for_times(process_t *process, const frame_t *in) {
+    process->looked_for_times = true;
+    text_t field = program_goes_by_time(process->program) ? arrival_field(in) : (text_t){0};
+    if (field.size)
+        log_info("events have no time of their own, so windows go by their arrival; the field %.*s reads as one: --time %.*s where it is read (\"time\" of a source)",
+                 (int) field.size, field.data, (int) field.size, field.data);
+}
+
 static void frame(stage_t *stage, unsigned input, frame_t *in) {
     process_t *process = stage->own;
+    if (!process->looked_for_times && in->events)
+        look_for_times(process, in);
     program_frame(process->program, input, in);
     called(stage);
     if (++process->frames >= FRAMES_PER_LOOK) {

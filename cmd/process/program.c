@@ -324,6 +324,13 @@ program_counts_t program_counts(const program_t *program) {
     return program->ledger;
 }
 
+bool program_goes_by_time(const program_t *program) {
+    for (const op_t *op = program->first; op; op = op->next)
+        if (strcmp(op->class->name, "window") == 0 || strcmp(op->class->name, "join") == 0)
+            return true;
+    return false;
+}
+
 uint64_t program_errors(const program_t *program) {
     return program->context.errors;
 }

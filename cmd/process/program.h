@@ -69,6 +69,7 @@ typedef struct program_counts {
     uint64_t filtered, late, held, created;
 } program_counts_t;
 program_counts_t program_counts(const program_t *program);
+bool program_goes_by_time(const program_t *program); /* it has windows or joins: what an event is put together with follows from its time */
 uint64_t program_errors(const program_t *program);    /* evaluations that failed */
 int64_t program_watermark(const program_t *program);
 bool program_verbatim(const program_t *program);      /* every event is passed on unchanged */

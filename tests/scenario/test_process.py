@@ -212,3 +212,16 @@ def test_a_window_of_very_many_groups_waits_for_its_receiver(tools, directory, e
     assert receiver.wait() == 0
     assert [event["device"] for event in receiver.events] == [*range(count), -1]
     assert all(event["n"] == 1 for event in receiver.events)
+
+
+def test_windows_of_events_without_a_time_name_the_field_that_has_one(tools):
+    rows = [{"n": 1, "id": "20260102", "at": "2026-01-02 03:00:00"}, {"n": 2, "at": "2026-01-02 04:00:00"}]
+    window = "window tumbling 1h: count() as n"
+    done = tools.run("process", window, input=rows)
+    assert sum(event["n"] for event in done.events) == 2 and done.err.count("the field at reads as one: --time at ") == 1
+    dated = tools.run("process", window, "--time", "at", input=rows)
+    assert [event["n"] for event in dated.events] == [1, 1] and dated.err == ""
+    assert "--time ts " in tools.run("process", window, input=[{"ts": 1767225600}]).err
+    for program, events in ((window, [{"n": 1, "v": "10.5", "w": 1767225600}]), (window, [{"@timestamp": "2026-01-02T03:00:00Z", "at": "2026-01-02"}]),
+                            ("where n > 0", rows)):
+        assert tools.run("process", program, input=events).err == ""
