@@ -225,7 +225,8 @@ install: all
 	for page in man/*.[1-9]; do \
 		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; \
 	done
-	install -m 644 pipelines/*.json pipelines/*.sh $(DESTDIR)$(PREFIX)/share/stream/pipelines
+	install -m 644 pipelines/*.json pipelines/*.case $(DESTDIR)$(PREFIX)/share/stream/pipelines
+	install pipelines/*.sh $(DESTDIR)$(PREFIX)/share/stream/pipelines
 
 uninstall:
 	rm -f $(TOOLS:%=$(DESTDIR)$(PREFIX)/bin/%) $(DESTDIR)$(PREFIX)/lib/libstream.a

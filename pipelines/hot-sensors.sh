@@ -3,6 +3,6 @@
 #     pipelines/hot-sensors.sh [COUNT] [DEGREES]
 set -eu
 PATH="${STREAM_BIN:-$(dirname "$0")/../bin}:$PATH"
-count=${1:-1000} degrees=${2:-30}
+count=${1:-1000} degrees=${2:-25}
 ingest generator:sensors --rate 0 --count "$count" --seed 1 |
     process "where temperature > $degrees | keep sensor_id, location, temperature"

@@ -130,7 +130,12 @@ static int unknown_command(const char *word) {
     for (size_t i = 0; i < COMMANDS; i++)
         if (commands[i].usage)
             names[n++] = commands[i].name;
+    static const char *const elsewhere[][2] = {{"reload", "restart"}, {"validate", "check"}, {"ps", "status"}, {"list", "status"}, {"ls", "status"},
+                                               {"up", "start"}, {"down", "stop"}, {"kill", "stop"}, {"tail", "logs -f"}};
     const char *nearest = text_nearest(word, names, n);
+    for (size_t i = 0; i < sizeof elsewhere / sizeof *elsewhere; i++)
+        if (strcmp(word, elsewhere[i][0]) == 0)
+            nearest = elsewhere[i][1];
     fprintf(stderr, "streamctl: unknown command %s%s%s%s\nTry 'streamctl --help'.\n", word, nearest ? "; did you mean " : "",
             nearest ? nearest : "", nearest ? "?" : "");
     return EX_USAGE;

@@ -77,7 +77,9 @@ int rundir_make(const char *path, err_t *err) {
     char *base = rundir_base();
     char *links = mem_format("%s/l", path);
     int result = file_make_directory(base, 0700, err);
-    if (result == 0)
+    if (result)
+        err_wrap(err, "the run directory (set XDG_RUNTIME_DIR to where it may be made)");
+    else
         result = check_owner(base, err);
     if (result == 0)
         result = file_make_directory(path, 0700, err);

@@ -282,6 +282,17 @@ def test_shell_hot_sensors(tools):
     assert set(done.events[0]) == {"sensor_id", "location", "temperature"}
 
 
+def test_shell_hot_sensors_shows_something_as_it_stands(tools):
+    done = tools.run(PIPELINES / "hot-sensors.sh")
+    assert done.status == 0 and done.events
+
+
+def test_everything_in_the_directory_is_installed(tools, directory):
+    done = tools.shell(f"make -C {PIPELINES.parent} -n install DESTDIR={directory} PREFIX=/p DEPS=no | grep /p/share/stream/pipelines")
+    patterns = [word for line in done.out.decode().splitlines() for word in line.split() if word.startswith("pipelines/")]
+    assert {path for pattern in patterns for path in PIPELINES.parent.glob(pattern)} == set(PIPELINES.iterdir())
+
+
 def test_shell_averages_to_csv(tools, directory):
     events = sensor_lines(6000)            # ten a second, ten devices: ten minutes... one event each 10 ms
     (directory / "in.ndjson").write_bytes(ndjson(events))

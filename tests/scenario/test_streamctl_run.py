@@ -308,8 +308,15 @@ def test_the_command_line_explains_itself(control, directory):
     assert control.command().status == EX_USAGE
     wrong = control.command("strat")
     assert wrong.status == EX_USAGE and "did you mean start?" in wrong.err
+    assert "did you mean restart?" in control.command("reload").err and "did you mean check?" in control.command("validate").err
     assert control.command("run", "--fast").status == EX_USAGE
     assert control.good("--version").startswith("streamctl ")
+
+
+def test_a_run_directory_that_cannot_be_made_names_the_variable(control, directory):
+    config = control.config(sources=[SENSORS])
+    done = control.command("start", config, env={"XDG_RUNTIME_DIR": "/proc"})
+    assert done.status == 1 and "the run directory (set XDG_RUNTIME_DIR" in done.err and "/proc/streamctl" in done.err
 
 
 def test_nothing_listens_without_a_server(control, directory):
