@@ -115,9 +115,12 @@ static void sample_over(void *argument) {
     ingest_t *ingest = stage->own;
     if (ingest->host.ended || ingest->host.enough || stage->finishing)
         return;
+    buf_t wait = {0};
+    text_put_duration(&wait, ingest->sample_wait);
     stage_flush(stage);
-    stage_fail(stage, "only %llu of %lld events came within --sample-wait%s%s", (unsigned long long) stage->ledger.out,
-               (long long) ingest->sample, ingest->host.reason[0] ? ": " : "", ingest->host.reason);
+    stage_fail(stage, "only %llu of %lld events came within %s (--sample-wait)%s%s", (unsigned long long) stage->ledger.out,
+               (long long) ingest->sample, buf_text(&wait), ingest->host.reason[0] ? ": " : "", ingest->host.reason);
+    buf_fini(&wait);
 }
 
 /* The stored position is a map of the driver's name and the source's own position, which is nil when it has none, or what has changed in it. */

@@ -64,7 +64,7 @@ static void library_log(int level, const char *line) {
 
 static int context_open(facade_t *facade, err_t *err) {
     static const struct lws_protocols protocols[] = {
-        {"stream", connection_callback, sizeof(connection_t), 4096, 0, NULL, 65536},
+        {FACADE_PROTOCOL, connection_callback, sizeof(connection_t), 4096, 0, NULL, 65536},
         {"fd", facade_fd_callback, 0, 0, 0, NULL, 0},
         {0},
     };

@@ -12,6 +12,8 @@
 
 #include "facade_access.h"
 
+#define FACADE_PROTOCOL "stream"         /* libwebsockets' name for what its connections speak */
+
 /* What the façade's parts share. Everything runs on one thread, in libwebsockets' service loop. */
 typedef struct facade_settings {
     char *name, *run_dir, *control, *pub, *metrics;

@@ -271,6 +271,18 @@ bool rest_query_int(rest_request_t *request, const char *name, int64_t least, in
     return true;
 }
 
+/* The library breaks a connection off that asks for sub-protocols and for none of its own, which has the name that it gives the connection. */
+static bool asks_for_others(struct lws *wsi) {
+    char names[256];
+    copy_header(wsi, WSI_TOKEN_PROTOCOL, names, sizeof names);
+    text_t rest = text_of(names), name;
+    while (text_split(&rest, ',', &name)) {
+        if (text_is(text_trim(name), FACADE_PROTOCOL))
+            return false;
+    }
+    return *names;
+}
+
 /* Why this upgrade is refused, or NULL. */
 static const char *refuse_upgrade(const rest_request_t *request, const char *protocol, const char *uri, int length, int *status) {
     facade_t *facade = request->facade;
@@ -286,6 +298,8 @@ static const char *refuse_upgrade(const rest_request_t *request, const char *pro
     *status = 400;
     if (strcmp(protocol, "websocket") != 0)
         return "unknown_upgrade";
+    if (asks_for_others(request->wsi))
+        return "no_subprotocol";
     *status = 503;
     if (hub_clients(facade->hub) >= (unsigned) facade->settings.max_connections)
         return "too_many_connections";
@@ -306,7 +320,8 @@ int rest_confirm_upgrade(struct lws *wsi, char *protocol) {
     if (!code)
         return 0;
     /* The library ends this connection's turn by itself: the answer goes out right here. */
-    rest_reply_error(&request, status, code, NULL, "no WebSocket for this: GET /ws from this server's own pages or an allowed origin");
+    rest_reply_error(&request, status, code, NULL, "no WebSocket for this: GET /ws from this server's own pages or an allowed origin%s",
+                     strcmp(code, "no_subprotocol") == 0 ? ", without Sec-WebSocket-Protocol" : "");
     int result = rest_write_now(&request);
     buf_fini(&request.answer);
     return result;

@@ -280,7 +280,7 @@ def test_sample_of_a_source_that_gives_too_little_fails_with_what_came(tools):
     tool.write('{"n":1}\n')
     assert tool.wait() == 1
     assert tool.events == [{"n": 1}]
-    assert "only 1 of 3" in tool.err
+    assert "only 1 of 3 events came within 2s (--sample-wait)" in tool.err
 
 
 # Health

@@ -145,6 +145,12 @@ def test_other_sites_pages_cannot_read_along(pipeline):
         client.event("stream_status")
 
 
+def test_who_asks_for_sub_protocols_is_told_that_there_are_none(pipeline):
+    answer = pipeline.raw(b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                          b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: graphql-ws, mqtt\r\n\r\n")
+    assert b" 400 " in answer.partition(b"\r\n")[0] and json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "no_subprotocol"
+
+
 def test_clients_beyond_max_connections_are_refused_and_later_let_in(tools):
     pipeline = Pipeline(tools, stream_config={"max_connections": 3}).ready()
     clients = [Client(pipeline) for _ in range(3)]
