@@ -217,6 +217,7 @@ static void changed(stage_t *stage) {
     if (trouble || broadcast->unhealthy)
         metrics_health(!trouble, trouble ? trouble : "");
     broadcast->unhealthy = trouble != NULL;
+    over |= broadcast->progress && stage_dead_waiting(stage);
     if (over != broadcast->paused) {
         broadcast->paused = over;
         stage_pause_inputs(stage, over);
@@ -391,6 +392,7 @@ static const tool_t tool = {
     .finish = finish,
     .stop = stop,
     .keeps_state = true,
+    .dead_written = changed,
     .stable = now_stable,
 };
 

@@ -187,6 +187,8 @@ static text_t text_in(const buf_t *buf) {
 }
 
 static int write_live_now(progress_t *progress, err_t *err) {
+    if (stage_dead_waiting(progress->text.stage))
+        return err_set(err, "dead letters that it would tell of cannot be written");
     buf_clear(&progress->live);
     progress_text_put(&progress->text, &progress->live);
     if (slots_write(progress->slots, SLOT_LIVE, text_in(&progress->live), err))

@@ -110,15 +110,30 @@ static bool is_empty(const char *path) {
     return stat(path, &status) || status.st_size == 0;
 }
 
-static size_t files_of(const char *path) {
-    size_t count;
-    dead_files_free(dead_files(path, &count));
-    return count;
+/* FILE and FILE.1, as they were when their hand-over was asked for: new ones may take their places at once. */
+typedef struct letters {
+    const char *paths[2];
+    ino_t inodes[2];                  /* 0: it was not there, or empty */
+} letters_t;
+
+static void find_letters(letters_t *letters) {
+    struct stat status;
+    for (size_t i = 0; i < 2; i++)
+        letters->inodes[i] = stat(letters->paths[i], &status) == 0 && status.st_size ? status.st_ino : 0;
 }
 
-static int hand_over(const replay_t *replay, const topology_stage_t *stage, err_t *err) {
-    size_t before = files_of(stage->dead_letter);
-    if (is_empty(stage->dead_letter))
+static bool are_there(const letters_t *letters) {
+    letters_t now = *letters;
+    find_letters(&now);
+    for (size_t i = 0; i < 2; i++)
+        if (now.inodes[i] && (now.inodes[i] == letters->inodes[0] || now.inodes[i] == letters->inodes[1]))
+            return true;
+    return false;
+}
+
+static int wait_for_hand_over(const replay_t *replay, const topology_stage_t *stage, letters_t *letters, err_t *err) {
+    find_letters(letters);
+    if (!are_there(letters))
         return 0;
     json_t *reply = client_ask(replay->topology->run_dir, json_pack("{s:s, s:s}", "command", "hand-over", "source", stage->name), false, err);
     if (!reply)
@@ -128,13 +143,21 @@ static int hand_over(const replay_t *replay, const topology_stage_t *stage, err_
         err_set(err, "%s", json_string_value(json_object_get(reply, "message")));
     json_decref(reply);
     int64_t until = clock_monotonic() + HAND_OVER_WITHIN;
-    while (asked && files_of(stage->dead_letter) <= before && !is_empty(stage->dead_letter)) {
+    while (asked && are_there(letters)) {
         if (clock_monotonic() > until)
             return err_set(err, "%s has not handed its dead letters over within 10 s: it cannot make them safe (%s)", stage->name,
                            "disk full, or what it depends on is not durable");
         usleep(POLL_US);
     }
     return asked ? 0 : -1;
+}
+
+static int hand_over(const replay_t *replay, const topology_stage_t *stage, err_t *err) {
+    char *old = mem_format("%s.1", stage->dead_letter);
+    letters_t letters = {.paths = {stage->dead_letter, old}};
+    int result = wait_for_hand_over(replay, stage, &letters, err);
+    mem_free(old);
+    return result;
 }
 
 /* ---- one part: an ingest, to its end ---- */

@@ -38,6 +38,9 @@ typedef struct spool_setup {
     void (*synced)(void *argument);    /* spool_synced advanced */
     void (*room)(void *argument);      /* spool_room became true */
     void (*dropped)(void *argument, uint64_t events, const char *reason);    /* by SPOOL_DROP_*, whole groups or segments */
+    /* Before anything is written: the path of something else that has to be written first and cannot be now (*error: errno); NULL: nothing has to. Groups
+     * wait for it as for the log's own disk. */
+    const char *(*blocked)(void *argument, int *error);
     void (*trouble)(void *argument, const char *reason);   /* it cannot write at present (disk full, ...): tried again until it works; NULL: it works again */
     void *argument;
 } spool_setup_t;
@@ -64,6 +67,7 @@ uint64_t spool_common(const spool_t *spool, uint64_t epoch);
 void spool_begin(spool_t *spool);
 uint64_t spool_add(spool_t *spool, text_t note, frame_t *frame, uint64_t *number);    /* frame: may be NULL; takes its own reference */
 void spool_commit(spool_t *spool);
+void spool_flush(spool_t *spool);                      /* writes what waits, as far as it can; asks `blocked` first */
 bool spool_room(const spool_t *spool);                 /* false: over the limit (SPOOL_BLOCK), or something could not be written */
 
 uint64_t spool_index(const spool_t *spool);            /* of the last record, 0: none ever */

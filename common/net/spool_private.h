@@ -180,7 +180,6 @@ void spool_tell(spool_t *spool);                       /* see to it that the cal
 void spool_mark(spool_t *spool);                       /* writes `synced` */
 
 /* spool_write.c */
-void spool_flush(spool_t *spool);                      /* writes what waits, as far as it can */
 void spool_complain(spool_t *spool, const char *path, const char *what, int error);
 void spool_retry_soon(spool_t *spool);
 /* spool_sync.c */

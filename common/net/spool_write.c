@@ -285,6 +285,13 @@ static size_t whole_entries(const spool_t *spool) {
 }
 
 void spool_flush(spool_t *spool) {
+    int blocked = 0;
+    const char *before = spool->setup.blocked ? spool->setup.blocked(spool->setup.argument, &blocked) : NULL;
+    if (before) {
+        spool_complain(spool, before, "write", blocked);
+        spool_update_room(spool);
+        return;
+    }
     if (spool->rewrite) {
         if (spool_rewrite(spool) == 0)
             spool_sync_start(spool);   /* the trouble is over when that has worked */

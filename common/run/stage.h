@@ -100,6 +100,7 @@ typedef struct tool {
     int (*live)(stage_t *stage, err_t *err);
     /* Frames of this input and origin up to (epoch, number) will never be taken back. Without has_stable in a frame it is so at once, and this is not
      * called. May be NULL. */
+    void (*dead_written)(stage_t *stage);   /* stage_dead_waiting is over; may be NULL */
     void (*stable)(stage_t *stage, unsigned input, const char *origin, uint64_t epoch, uint64_t number);
 } tool_t;
 
@@ -202,6 +203,9 @@ void stage_keep(stage_t *stage);                      /* calls tool->keep: at th
 /* Dead letters are numbered, over restarts: a restart takes back those behind its position, which will be written again. For a tool with keeps_state:
  * in start, the last one that its own progress covers; and, whenever that is safe on disk, the one that it covers now. */
 uint64_t stage_dead_offset(const stage_t *stage);     /* number of the last one */
+/* Some could not be written yet, since the disk is full: nothing that tells of them may be stored, and no more should be made. tool->dead_written is
+ * called when they are. */
+bool stage_dead_waiting(const stage_t *stage);
 void stage_dead_restore(stage_t *stage, uint64_t offset);
 void stage_dead_durable(stage_t *stage, uint64_t offset);
 

@@ -17,6 +17,8 @@
 #include "run/stage_state.h"
 
 #define SAMPLE_MAX 120
+#define WAITING_MAX (1024u * 1024)    /* bytes of lines that wait for room on the disk, where nothing else waits for them */
+#define RETRY (200 * NS_PER_MS)
 
 /* ---- lines and their numbers ---- */
 
@@ -106,15 +108,22 @@ void stage_dead_restore(stage_t *stage, uint64_t serial) {
 
 /* ---- the file ---- */
 
+/* Errors of a moment: there may be room again. */
+static bool is_passing(int error) {
+    return error == ENOSPC || error == EDQUOT || error == EFBIG || error == EIO;
+}
+
+/* 0, or errno. */
 static int open_file(stage_t *stage) {
     stage_private_t *private = stage->private;
     const char *path = stage->settings.dead_letter;
     private->dead_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
     if (private->dead_fd < 0) {
-        if (!private->dead_broken)
-            log_error("dead letters cannot be written to %s: %s; they are counted only", path, strerror(errno));
+        int error = errno;
+        if (!is_passing(error) && !private->dead_broken)
+            log_error("dead letters cannot be written to %s: %s; they are counted only", path, strerror(error));
         private->dead_broken = true;
-        return -1;
+        return error;
     }
     private->dead_broken = false;
     struct stat status;
@@ -136,25 +145,86 @@ static void rotate(stage_t *stage) {
     mem_free(old);
 }
 
-static void write_line(stage_t *stage) {
+/* All that waits, or nothing. 0, or errno: only where it may work later. What can never be written is counted only. */
+static int write_waiting(stage_t *stage) {
     stage_private_t *private = stage->private;
+    buf_t *waiting = &private->dead_waiting;
     if (private->dead_fd >= 0 && private->dead_size >= stage->settings.dead_letter_limit)
         rotate(stage);
-    if (private->dead_fd < 0 && open_file(stage))
-        return;
-    if (private->dead_broken) /* what was written of the last line stays a line of its own */
-        file_write_all(private->dead_fd, "\n", 1, NULL);
-    err_t err;
-    if (file_write_all(private->dead_fd, private->dead_line.data, private->dead_line.size, &err)) {
-        if (!private->dead_broken)
-            log_error("dead letters: %s: %s", stage->settings.dead_letter, err.text);
-        private->dead_broken = true;
+    int error = private->dead_fd < 0 ? open_file(stage) : 0;
+    off_t end = error ? 0 : lseek(private->dead_fd, 0, SEEK_END);
+    if (!error && file_write_all(private->dead_fd, waiting->data, waiting->size, NULL)) {
+        error = errno;
+        if (end < 0 || ftruncate(private->dead_fd, end))
+            log_debug("dead letters: %s: a part of a line could not be taken back", stage->settings.dead_letter);
+        if (!is_passing(error))
+            log_error("dead letters: %s: write: %s; they are counted only", stage->settings.dead_letter, strerror(error));
+    }
+    if (is_passing(error))
+        return error;
+    if (!error) {
+        private->dead_size += waiting->size;
+        if (private->state)
+            private->state->dead_dirty = true;
+    }
+    buf_clear(waiting);
+    return 0;
+}
+
+bool stage_dead_waiting(const stage_t *stage) {
+    return stage->private->dead_waiting.size > 0;
+}
+
+const char *stage_dead_blocked(stage_t *stage, int *error) {
+    if (!stage_dead_waiting(stage) || (*error = write_waiting(stage)) == 0)
+        return NULL;
+    return stage->settings.dead_letter;
+}
+
+static void hand_over(stage_t *stage);
+
+static void retry(void *argument) {
+    stage_t *stage = argument;
+    stage_private_t *private = stage->private;
+    private->dead_retry = NULL;
+    if (stage_dead_waiting(stage) && write_waiting(stage)) {
+        private->dead_retry = loop_timer(stage->loop, RETRY, 0, retry, stage);
         return;
     }
+    log_info("dead letters can be written again");
     private->dead_broken = false;
-    private->dead_size += private->dead_line.size;
-    if (private->state)
-        private->state->dead_dirty = true;
+    hand_over(stage);
+    if (stage->tool->dead_written)
+        stage->tool->dead_written(stage);
+}
+
+/* The disk is full, say. With a log everything that comes behind the letter waits there, else it is for the tool to wait. */
+static void wait_for_room(stage_t *stage, int error) {
+    stage_private_t *private = stage->private;
+    if (private->state && private->state->spool) {
+        spool_flush(private->state->spool);
+        return;
+    }
+    if (!private->dead_broken)
+        log_error("dead letters: %s: write: %s; tried again until it works", stage->settings.dead_letter, strerror(error));
+    private->dead_broken = true;
+    if (!private->dead_retry)
+        private->dead_retry = loop_timer(stage->loop, RETRY, 0, retry, stage);
+}
+
+static void write_line(stage_t *stage) {
+    static log_limit_t limit;
+    stage_private_t *private = stage->private;
+    if (!private->state && private->dead_waiting.size > WAITING_MAX) {
+        if (log_limited(&limit))
+            log_error("dead letters: %s: too many wait for room on the disk; they are counted only", stage->settings.dead_letter);
+        return;
+    }
+    bool waited = stage_dead_waiting(stage);
+    buf_put(&private->dead_waiting, private->dead_line.data, private->dead_line.size);
+    int error = waited ? 0 : write_waiting(stage); /* behind others it waits with them */
+    if (error)
+        wait_for_room(stage, error);
 }
 
 int stage_dead_sync(stage_t *stage) {
@@ -164,13 +234,14 @@ int stage_dead_sync(stage_t *stage) {
 
 /* ---- handing over ---- */
 
-/* As FILE.replay-N, where N is the number of its last line. */
+/* As FILE.replay-N, where N is the time: the numbers of lines begin anew when the state is deleted, and a name that was there once is known to
+ * replays. */
 static void give_away(const char *path, const char *from) {
     struct stat status;
     if (stat(from, &status) || status.st_size == 0)
         return;
-    char *name = mem_format("%s.replay-%llu", path, (unsigned long long) cut(from, UINT64_MAX));
-    if (rename(from, name))
+    char *name = mem_format("%s.replay-%lld", path, (long long) clock_now());
+    if (renameat2(AT_FDCWD, from, AT_FDCWD, name, RENAME_NOREPLACE) && (errno != EINVAL || rename(from, name))) /* not every file system has the flag */
         log_error("dead letters: rename %s to %s: %s", from, name, strerror(errno));
     mem_free(name);
 }
@@ -178,7 +249,7 @@ static void give_away(const char *path, const char *from) {
 static void hand_over(stage_t *stage) {
     stage_private_t *private = stage->private;
     const char *path = stage->settings.dead_letter;
-    if (!private->dead_wanted || !path || (private->state && private->dead_confirmed < private->dead_serial))
+    if (!private->dead_wanted || !path || stage_dead_waiting(stage) || (private->state && private->dead_confirmed < private->dead_serial))
         return;
     private->dead_wanted = false;
     char *old = mem_format("%s.1", path);
@@ -305,7 +376,13 @@ void stage_dead_report(const stage_t *stage) {
 
 void stage_dead_close(stage_t *stage) {
     stage_private_t *private = stage->private;
+    int error;
+    if (stage_dead_blocked(stage, &error))
+        log_error("dead letters: %s: write: %s; %s", stage->settings.dead_letter, strerror(error),
+                  private->state ? "the next start makes those anew that could not be written" : "the last ones are counted only");
     if (private->dead_fd >= 0)
         close(private->dead_fd);
+    loop_remove(private->dead_retry);
     buf_fini(&private->dead_line);
+    buf_fini(&private->dead_waiting);
 }

@@ -67,6 +67,8 @@ typedef struct stage_private {
     bool dead_wanted;                  /* they are to be handed over */
     log_limit_t dead_limit;
     buf_t dead_line;
+    buf_t dead_waiting;                /* lines that could not be written yet */
+    loop_watch_t *dead_retry;
 
     struct stage_store *state;         /* NULL without --state */
     unsigned main_count;               /* inputs from --from; those behind are --side */
@@ -117,6 +119,7 @@ void stage_publish_sometimes(stage_t *stage);
 void stage_dead_want(stage_t *stage);                 /* SIGUSR1: they are to be handed over */
 void stage_dead_begin(stage_t *stage);                 /* the numbers go on behind what an earlier run has written, unless stage_dead_restore says where */
 void stage_dead_settled(stage_t *stage, uint64_t serial);            /* lines up to this one will not be written again */
+const char *stage_dead_blocked(stage_t *stage, int *error);         /* tries to write what waits; where that fails, the file's path. Borrowed */
 int stage_dead_sync(stage_t *stage);                  /* to the disk */
 void stage_dead_close(stage_t *stage);
 void stage_dead_report(const stage_t *stage);         /* the last words of a run: how many there were, and where they are */

@@ -175,7 +175,9 @@ static void on_timer(void *argument) {
     state->snapshot_timer = NULL;
     if (under_way(state))
         return; /* its end sets the timer */
-    if (state->step_serial != state->snapshot_serial || state->final || state->snapshot_failed || !state->snapshots)
+    if (stage_dead_waiting(stage))
+        later(stage, NS_PER_S); /* it would tell of letters that are not there */
+    else if (state->step_serial != state->snapshot_serial || state->final || state->snapshot_failed || !state->snapshots)
         begin(stage);
     else {
         state->snapshot_wanted = false;

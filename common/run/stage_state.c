@@ -120,6 +120,11 @@ static void on_room(void *argument) {
     stage_output_changed(argument);
 }
 
+/* What tells of a dead letter is written behind it. */
+static const char *on_blocked(void *argument, int *error) {
+    return stage_dead_blocked(argument, error);
+}
+
 static void on_trouble(void *argument, const char *reason) {
     stage_t *stage = argument;
     stage->private->state->trouble = reason != NULL;
@@ -149,6 +154,7 @@ static int open_spool(stage_t *stage, err_t *err) {
         .synced = on_synced,
         .room = on_room,
         .dropped = stage_dropped,
+        .blocked = on_blocked,
         .trouble = on_trouble,
         .argument = stage,
     };
