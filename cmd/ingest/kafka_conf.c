@@ -6,6 +6,8 @@
 #include "base/memory.h"
 #include "kafka.h"
 
+#define MESSAGE_COST 640               /* bytes, beside what is in it */
+
 static int set(kafka_source_t *self, rd_kafka_conf_t *conf, const char *name, const char *value, err_t *err) {
     char why[512];
     buf_t words = {0};
@@ -25,6 +27,23 @@ static int set_ms(kafka_source_t *self, rd_kafka_conf_t *conf, const char *name,
     int64_t ms = ns / NS_PER_MS;
     snprintf(text, sizeof text, "%lld", (long long) (ms < least ? least : ms));
     return set(self, conf, name, text, err);
+}
+
+static int set_number(kafka_source_t *self, rd_kafka_conf_t *conf, const char *name, uint64_t number, uint64_t most, err_t *err) {
+    char text[24];
+    snprintf(text, sizeof text, "%llu", (unsigned long long) (number < most ? number : most));
+    return set(self, conf, name, text, err);
+}
+
+/* What librdkafka fetches ahead stays within --memory: a quarter of it waits, of small messages as many as cost all of it; and half as much comes in one
+ * answer of a broker, which may be more when a single batch is. Not fewer: librdkafka may sleep for a second when it has enough. */
+static int set_room(kafka_source_t *self, rd_kafka_conf_t *conf, err_t *err) {
+    uint64_t memory = source_memory(self->setup.host), room = memory / 4;
+    return set_number(self, conf, "queued.max.messages.kbytes", room / 1024 + 1, 2097151, err) ||
+                   set_number(self, conf, "queued.min.messages", memory / MESSAGE_COST + 1, 100000, err) ||
+                   set_number(self, conf, "fetch.max.bytes", room / 2, 52428800, err)
+               ? -1
+               : 0;
 }
 
 static int set_more(kafka_source_t *self, rd_kafka_conf_t *conf, err_t *err) {
@@ -57,7 +76,6 @@ static int set_all(kafka_source_t *self, rd_kafka_conf_t *conf, err_t *err) {
         {"enable.auto.offset.store", "false"},
         {"auto.offset.reset", settings->begin == KAFKA_NEW ? "latest" : "earliest"},
         {"allow.auto.create.topics", "false"},
-        {"queued.max.messages.kbytes", "16384"},
         {"log.queue", "true"},
         {"security.protocol", user ? (tls ? "sasl_ssl" : "sasl_plaintext") : tls ? "ssl" : "plaintext"},
         {"sasl.mechanism", user ? "PLAIN" : NULL},
@@ -74,7 +92,7 @@ static int set_all(kafka_source_t *self, rd_kafka_conf_t *conf, err_t *err) {
     }
     return set_ms(self, conf, "socket.connection.setup.timeout.ms", settings->connect_timeout, 1000, err) ||
                    set_ms(self, conf, "reconnect.backoff.ms", settings->retry_min, 0, err) ||
-                   set_ms(self, conf, "reconnect.backoff.max.ms", settings->retry_max, 0, err) || set_more(self, conf, err)
+                   set_ms(self, conf, "reconnect.backoff.max.ms", settings->retry_max, 0, err) || set_room(self, conf, err) || set_more(self, conf, err)
                ? -1
                : 0;
 }

@@ -10,11 +10,13 @@ import time
 
 import pytest
 
+import listen_support
 import runs_support
 import support
 import tls_support
 from instance import control  # noqa: F401
 from kafka_support import Kafka
+from listen_support import Clogged
 from runs_support import QUICK, made_and_closed
 
 GROUP = ("--group", "g", "--set", "session.timeout.ms=3000", "--set", "heartbeat.interval.ms=300")
@@ -207,6 +209,23 @@ def test_a_full_log_holds_fetching_back_and_nothing_is_lost(tools, kafka, direct
     runs.receiver.signal(signal.SIGCONT)
     runs.wait(2000, tool)
     assert runs.numbers == list(range(2000))
+
+
+def test_what_is_fetched_ahead_stays_inside_the_memory(tools, kafka):
+    """160,000 messages, of which each takes more room than its bytes, are there before the output is read."""
+    count, cluster = 20_000, kafka(t=8)
+    with Clogged() as out:
+        tool = tools.start("ingest", cluster.url("t"), "--memory", "8MiB", *QUICK, stdout=out.writer)
+        out.started()
+        for partition in range(8):
+            cluster.add("t", count, partition * count, partition)
+        before = listen_support.peak(tool)
+        out.read()
+        events = out.wait_events(8 * count)
+        assert sorted(event["n"] for event in events) == list(range(8 * count))
+        if "asan" not in str(support.BIN):                  # whose own memory is not ours
+            assert listen_support.peak(tool) < 40 << 20, f"{listen_support.peak(tool)} bytes, {before} of them before anything was read"
+        assert tool.terminate() == 0
 
 
 def test_a_sample_takes_nothing_away(tools, kafka):
