@@ -349,6 +349,8 @@ static row_result_t read_row(csv_t *csv, const char **at, const char *end, bool 
     while (record.size && (record.data[record.size - 1] == '\n' || record.data[record.size - 1] == '\r'))
         record.size--;
     csv->decoder.records++;
+    if (header)
+        format_look(&csv->decoder, target, record, NULL);
     if (first && row.fields == 1 && !row.broken && !field.quoted)
         remark_on_separator(csv, record, target);
     if (!header)

@@ -107,6 +107,7 @@ uint64_t format_record_limit(const format_settings_t *settings) {
 
 void format_bad(const decoder_t *decoder, decode_target_t *target, text_t record, const char *reason) {
     target->bad(target->argument, record, decoder->records, reason);
+    format_look(decoder, target, record, reason);
 }
 
 size_t format_shown(size_t size, uint64_t limit) {

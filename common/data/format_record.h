@@ -28,6 +28,10 @@ size_t format_shown(size_t size, uint64_t limit);
 void format_bad(const decoder_t *decoder, decode_target_t *target, text_t record, const char *reason);
 void format_bad_long(const decoder_t *decoder, decode_target_t *target, text_t record, uint64_t limit);
 
+/* Remarks on a record that looks like something else than text, when it is the first one; and, with the reason why it is bad, on text in another
+ * encoding. */
+void format_look(const decoder_t *decoder, decode_target_t *target, text_t record, const char *reason);
+
 /* --max-record, and its default when the settings were never filled. */
 uint64_t format_record_limit(const format_settings_t *settings);
 

@@ -28,6 +28,14 @@ static bool is_blank(text_t line) {
     return true;
 }
 
+/* A first line that is no object: most likely nobody has said what the input is. */
+static void remark_on_format(const decoder_t *decoder, text_t line, const decode_target_t *target) {
+    const char *array = "this is a JSON array, as it seems: ingest --format json reads it";
+    const char *other = "lines of JSON objects are expected here; other formats are read by ingest --format csv, json, lines, logfmt, ...";
+    if (decoder->records == 1 && target->remark && line.size && line.data[0] != '{')
+        target->remark(target->argument, 1, line.data[0] == '[' ? array : other);
+}
+
 static bool read_line(decoder_t *decoder, text_t line, const char *readable, decode_target_t *target) {
     ndjson_t *ndjson = (ndjson_t *) decoder;
     if (decoder->records == 1 && line.size >= 3 && memcmp(line.data, "\xef\xbb\xbf", 3) == 0) /* a byte order mark */
@@ -53,6 +61,7 @@ static bool read_line(decoder_t *decoder, text_t line, const char *readable, dec
     if (__builtin_expect(result != 0, 0)) {
         builder_abort(builder);
         format_bad(decoder, target, line, err.text);
+        remark_on_format(decoder, line, target);
         return false;
     }
     target->topic = found.stream.size ? found.stream.data : NULL;

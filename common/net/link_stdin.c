@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/memory.h"
 #include "data/pack.h"
 #include "net/link_engine.h"
@@ -25,6 +26,7 @@ typedef struct stdin_link {
     size_t taken;                         /* bytes of `in` that are done with */
     decoder_t *decoder;                   /* NULL: frames as msgpack */
     decode_target_t target;
+    bool remarked;                        /* on what the text is */
     frame_builder_t builder;              /* the open frame */
     char topic[FRAME_TOPIC_MAX + 1];      /* and its stream */
     bool mixed;                           /* this chunk has had several streams */
@@ -140,6 +142,13 @@ static void bad(void *argument, text_t record, uint64_t number, const char *reas
     stdin_link_t *link = argument;
     if (link->base.setup.bad)
         link->base.setup.bad(link->base.setup.argument, record, number, reason);
+}
+
+static void on_remark(void *argument, uint64_t number, const char *text) {
+    stdin_link_t *link = argument;
+    if (!link->remarked)
+        log_warning("standard input:%llu: %s", (unsigned long long) number, text);
+    link->remarked = true;
 }
 
 static void decode_text(stdin_link_t *link) {
@@ -324,7 +333,7 @@ int link_stdin_open(link_receiver_t **receiver, loop_t *loop, const link_endpoin
     link_receiver_init(&link->base, &stdin_class, loop, endpoint, setup);
     link->decoder = decoder;
     snprintf(link->topic, sizeof link->topic, "%s", link->base.setup.name);
-    link->target = (decode_target_t){.builder = &link->builder, .committed = committed, .bad = bad, .argument = link};
+    link->target = (decode_target_t){.builder = &link->builder, .committed = committed, .bad = bad, .remark = on_remark, .argument = link};
     link->base.stats.peers = 1;
     link->watch = loop_fd(loop, STDIN_FILENO, EPOLLIN, on_readable, link);
     if (!link->watch && errno != EPERM) {

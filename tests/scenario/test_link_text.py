@@ -239,3 +239,15 @@ def test_process_says_how_often_it_could_not_compute(tools):
     assert "3 times an expression could not be computed and gave null" in done.err.splitlines()[-1]
     once = tools.run("process", "set b = a * 2", input=[{"a": "x"}])
     assert len(once.err.splitlines()) == 1 and "string times int" in once.err
+
+
+def test_input_that_is_something_else_is_told_once_with_what_reads_it(tools, directory):
+    (directory / "a.csv").write_text("a,b\n1,2\n3,4\n")
+    for command in ("process ''", "broadcast -", "ingest -"):
+        done = tools.shell(f"cat a.csv | {command}")
+        assert done.status == 0 and done.err.count("input:1: lines of JSON objects are expected here; other formats are read by ingest --format csv") \
+            + done.err.count("stdin:1: lines of JSON objects are expected here; other formats are read by ingest --format csv") == 1
+        assert "JSON array, as it seems: ingest --format json" in tools.shell(f"echo '[{{}}]' | {command}").err
+    done = tools.shell("gzip -c a.csv | ingest - --format csv")
+    assert "this is compressed by gzip, as it seems: gunzip -c before" in done.err
+    assert tools.shell("gzip -c a.csv | gunzip -c | ingest - --format csv").err == ""

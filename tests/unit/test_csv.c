@@ -80,6 +80,21 @@ static void test_other_separators(void **state) {
     harness_check("csv", NULL, "name\n1;2\n", "{\"name\":\"1;2\"}\n");
 }
 
+#define LATIN "text is read as UTF-8; where it is Latin-1, iconv -f LATIN1 -t UTF-8 makes it so\n"
+
+static void test_other_data(void **state) {
+    harness_check("csv", NULL, "a\nM\xfcller\n", "bad 2: field \"a\": invalid UTF-8 or a NUL byte\nremark 2: " LATIN);
+    harness_check("csv", NULL, "\xff\xfe" "a\n", "remark 1: this is UTF-16, as it seems: iconv -f UTF-16 -t UTF-8 makes it readable\n");
+    harness_check("ndjson", NULL, "{\"a\":1}\n{\"a\":\"M\xfcller\"}\n", "{\"a\":1}\nbad 2: byte 8: invalid UTF-8 in a string\nremark 2: " LATIN);
+    harness_check("ndjson", NULL, "[1]\n[2]\n", "bad 1: byte 1: expected an object\nremark 1: this is a JSON array, as it seems: ingest --format json reads it\n"
+                                             "bad 2: byte 1: expected an object\n");
+    harness_check("ndjson", NULL, "a,b\n", "bad 1: byte 1: expected an object\nremark 1: lines of JSON objects are expected here; other formats are read by "
+                                          "ingest --format csv, json, lines, logfmt, ...\n");
+    harness_check("lines", NULL, "\xfc\n", "bad 1: byte 1: invalid UTF-8\nremark 1: " LATIN);
+    harness_check("json", NULL, "PK\x03\x04", "bad 1: expected an object or an array of objects\n"
+                                            "remark 1: this is a ZIP archive, or a spreadsheet, as it seems: unpack it, or save it as CSV in UTF-8\n");
+}
+
 static void infers(const char *text, const char *json) {
     value_t value;
     if (!csv_infer(text_of(text), &value)) {
@@ -285,8 +300,8 @@ static void test_round_trip(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows), cmocka_unit_test(test_quotes), cmocka_unit_test(test_field_counts), cmocka_unit_test(test_headers),
-        cmocka_unit_test(test_separators), cmocka_unit_test(test_other_separators), cmocka_unit_test(test_inference), cmocka_unit_test(test_types),
-        cmocka_unit_test(test_times), cmocka_unit_test(test_bad_bytes), cmocka_unit_test(test_limit), cmocka_unit_test(test_wide), cmocka_unit_test(test_encode),
+        cmocka_unit_test(test_separators), cmocka_unit_test(test_other_separators), cmocka_unit_test(test_other_data),
+        cmocka_unit_test(test_inference), cmocka_unit_test(test_types), cmocka_unit_test(test_times), cmocka_unit_test(test_bad_bytes), cmocka_unit_test(test_limit), cmocka_unit_test(test_wide), cmocka_unit_test(test_encode),
         cmocka_unit_test(test_resume), cmocka_unit_test(test_round_trip),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
