@@ -9,12 +9,15 @@
 #include <netinet/tcp.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
 
 #include "facade_head.h"
+#include "rundir.h"
 
 #define ADDRESSES_MAX 4
+#define URL_MAX 4096
 #define HTTP_EXTRA 64                    /* connections beside max_connections: REST, pages, scrapes */
 #define ACCEPT_ROUND 64
 #define SEND_BUFFER (64 * 1024)
@@ -108,6 +111,36 @@ static void put_address(char *out, size_t size, const struct sockaddr *address, 
         snprintf(out, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
 }
 
+/* The configuration of our own that has the port of this address, or NULL. The caller frees. */
+static char *own_holder(const char *address) {
+    option_list_t running = {0};
+    char *holder = NULL, *port = mem_format("%s/", strrchr(address, ':'));
+    rundir_running(&running);
+    for (size_t i = 0; i < running.count && !holder; i++) {
+        buf_t url = {0};
+        char *path = mem_format("%s/url", running.items[i]);
+        if (file_read(path, URL_MAX, &url, NULL) == 0 && strstr(buf_text(&url), port))
+            holder = rundir_config(running.items[i]);
+        mem_free(path);
+        buf_fini(&url);
+    }
+    rundir_list_fini(&running);
+    mem_free(port);
+    return holder;
+}
+
+static int address_in_use(const char *address, err_t *err) {
+    char *holder = own_holder(address);
+    if (holder)
+        err_set(err, "cannot listen on %s: %s runs there; choose another port with \"server\": {\"port\": N} in the configuration, 0 being any that is free, "
+                "or 'streamctl stop %s'", address, holder, holder);
+    else
+        err_set(err, "cannot listen on %s: another program has this port; choose another one with \"server\": "
+                "{\"port\": N} in the configuration, or stop that program (ss -ltnp shows it)", address);
+    mem_free(holder);
+    return -1;
+}
+
 static int listen_on(struct listener *listener, const struct addrinfo *at, err_t *err) {
     char text[96];
     put_address(text, sizeof text, at->ai_addr, at->ai_addrlen);
@@ -123,8 +156,7 @@ static int listen_on(struct listener *listener, const struct addrinfo *at, err_t
         close(fd);
         errno = why;
         if (why == EADDRINUSE)
-            return err_set(err, "cannot listen on %s: another program has this port; choose another one with \"server\": "
-                           "{\"port\": N} in the configuration, or stop that program (ss -ltnp shows it)", text);
+            return address_in_use(text, err);
         if (why == EACCES)
             return err_set(err, "cannot listen on %s: not permitted; choose a port above 1023 with \"server\": {\"port\": N} in "
                            "the configuration", text);

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 
 from instance import EX_USAGE, alive, control, csv_source, seqs, seqs_so_far, write_csv  # noqa: F401
 from support import free_port, tool_path, wait_for
@@ -317,6 +318,19 @@ def test_a_run_directory_that_cannot_be_made_names_the_variable(control, directo
     config = control.config(sources=[SENSORS])
     done = control.command("start", config, env={"XDG_RUNTIME_DIR": "/proc"})
     assert done.status == 1 and "the run directory (set XDG_RUNTIME_DIR" in done.err and "/proc/streamctl" in done.err
+
+
+def test_a_port_that_another_configuration_has_names_that_one(control, directory):
+    port = free_port()
+    first = control.config("first.json", sources=[SENSORS], server={"port": port})
+    second = control.config("second.json", sources=[SENSORS], server={"port": port})
+    control.good("start", first)
+    done = control.command("start", second)
+    assert done.status == 1 and f"127.0.0.1:{port}: {first} runs there" in done.err and f"'streamctl stop {first}'" in done.err
+    control.good("stop", first)
+    with socket.create_server(("127.0.0.1", port)):
+        assert "another program has this port" in control.command("start", second).err
+    control.good("start", second)
 
 
 def test_nothing_listens_without_a_server(control, directory):
