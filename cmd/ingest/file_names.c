@@ -23,8 +23,69 @@ file_entry_t *file_set_add(file_set_t *set, const char *name) {
     return entry;
 }
 
+/* ---- which files they are ---- */
+
+typedef struct file_key {
+    uint64_t device, inode;
+} file_key_t;
+
+static text_t key_text(const file_key_t *key) {
+    return text_make((const char *) key, sizeof *key);
+}
+
+static void unmark(file_entry_t *entry) {
+    map_t *files = entry->set->files;
+    file_key_t key = {entry->mark.device, entry->mark.inode};
+    file_entry_t *first = map_get(files, key_text(&key)), **link = &first;
+    while (*link && *link != entry)
+        link = &(*link)->twin;
+    if (!*link)
+        return;
+    *link = entry->twin;
+    entry->twin = NULL;
+    if (first)
+        map_put(files, key_text(&key), first);
+    else
+        map_remove(files, key_text(&key));
+}
+
+void file_set_mark(file_entry_t *entry, const filemark_t *mark) {
+    map_t *files = entry->set->files;
+    file_key_t key = {mark->device, mark->inode};
+    bool same = entry->mark.device == mark->device && entry->mark.inode == mark->inode;
+    if (!same)
+        unmark(entry);
+    entry->mark = *mark;
+    if (!same && mark->inode)
+        entry->twin = map_put(files, key_text(&key), entry);
+}
+
+int file_past_compare(const void *left, const void *right) {
+    const file_past_t *a = left, *b = right;
+    if (a->mark.inode != b->mark.inode)
+        return a->mark.inode < b->mark.inode ? -1 : 1;
+    if (a->mark.device != b->mark.device)
+        return a->mark.device < b->mark.device ? -1 : 1;
+    return a->number < b->number ? -1 : a->number > b->number;
+}
+
+/* Where those of the file end. */
+static size_t past_end(const file_set_t *set, const struct stat *status) {
+    const file_past_t wanted = {.mark = {.device = status->st_dev, .inode = status->st_ino}, .number = SIZE_MAX};
+    size_t from = 0, to = set->past_count;
+    while (from < to) {
+        size_t middle = from + (to - from) / 2;
+        if (file_past_compare(&set->past[middle], &wanted) < 0)
+            from = middle + 1;
+        else
+            to = middle;
+    }
+    return from;
+}
+
 void file_set_forget(file_entry_t *entry) {
     file_set_unqueue(entry);
+    unmark(entry);
     if (entry->input)
         file_set_close(entry);
     map_remove(entry->set->entries, text_of(entry->name));
@@ -47,9 +108,9 @@ static void place_at(file_entry_t *entry, int fd, const struct stat *status, con
     char *path = file_set_full_path(entry->set, entry->name);
     if (at_end)
         filetrace_load(&trace, fd, (uint64_t) status->st_size);
-    filemark_make(&entry->mark, &trace, status->st_dev, status->st_ino, at_end ? (uint64_t) status->st_size : 0);
-    if (known)
-        entry->mark = *known;
+    filemark_t mark;
+    filemark_make(&mark, &trace, status->st_dev, status->st_ino, at_end ? (uint64_t) status->st_size : 0);
+    file_set_mark(entry, known ? known : &mark);
     int64_t modified = status->st_mtim.tv_sec * NS_PER_S + status->st_mtim.tv_nsec;
     file_input_place(path, &entry->mark, entry->set->since ? entry->set->since : modified, &entry->position);
     file_set_changed(entry);
@@ -62,16 +123,13 @@ static bool same_file(const filemark_t *mark, const struct stat *status) {
 
 /* The entry that this file was, under another name. */
 static file_entry_t *find_same(file_set_t *set, int fd, const struct stat *status) {
-    text_t name;
-    void *value;
+    const file_key_t key = {status->st_dev, status->st_ino};
     for (unsigned i = 0; i < set->open_count; i++)
         file_set_note(set->open[i]);
-    for (size_t at = 0; map_next(set->entries, &at, &name, &value);) {
-        file_entry_t *entry = value;
-        if (same_file(&entry->mark, status) && filemark_fits(&entry->mark, fd))
-            return entry;
-    }
-    return NULL;
+    file_entry_t *entry = map_get(set->files, key_text(&key));
+    while (entry && !filemark_fits(&entry->mark, fd))
+        entry = entry->twin;
+    return entry;
 }
 
 /* The mark of a file that was read to its end as a rotated one. */
@@ -79,9 +137,9 @@ static bool find_past(file_set_t *set, int fd, const struct stat *status, filema
     for (unsigned i = 0; i < set->open_count; i++)
         if (file_input_finished(&set->open[i]->position, status->st_dev, status->st_ino, mark) && filemark_fits(mark, fd))
             return true;
-    for (size_t i = set->past_count; i--;) {
-        *mark = set->past[i];
-        if (same_file(mark, status) && filemark_fits(mark, fd))
+    for (size_t i = past_end(set, status); i-- && same_file(&set->past[i].mark, status);) {
+        *mark = set->past[i].mark;
+        if (filemark_fits(mark, fd))
             return true;
     }
     return false;

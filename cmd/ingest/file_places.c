@@ -1,4 +1,5 @@
 /* The places of a set of files, as they are stored: all of them now and then, and between that those that have changed. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -42,6 +43,7 @@ static void all_stored(file_set_t *set) {
 void file_set_note(file_entry_t *entry) {
     buf_t *now = &entry->set->space, before = entry->position;
     text_t path;
+    filemark_t mark;
     if (!entry->input)
         return;
     buf_clear(now);
@@ -50,7 +52,8 @@ void file_set_note(file_entry_t *entry) {
         return;
     entry->position = *now;
     *now = before;
-    file_input_read(entry->position.data, entry->position.size, &path, &entry->mark);
+    if (file_input_read(entry->position.data, entry->position.size, &path, &mark))
+        file_set_mark(entry, &mark);
     file_set_changed(entry);
 }
 
@@ -113,7 +116,7 @@ static bool restore_entry(file_set_t *set, const uint8_t *bytes, size_t size) {
             entry = file_set_add(set, name);
         buf_clear(&entry->position);
         buf_put(&entry->position, bytes, size);
-        entry->mark = mark;
+        file_set_mark(entry, &mark);
     }
     mem_free(name);
     return true;
@@ -172,11 +175,16 @@ int file_set_restore_changes(source_t *source, const uint8_t *changes, size_t si
 void file_set_restored(file_set_t *set) {
     text_t name;
     void *value;
+    filemark_t finished[FILE_INPUT_FINISHED];
     set->past = mem_alloc((map_count(set->entries) * FILE_INPUT_FINISHED + 1) * sizeof *set->past);
     for (size_t at = 0; map_next(set->entries, &at, &name, &value);) {
         const file_entry_t *entry = value;
-        set->past_count += file_input_all_finished(entry->position.data, entry->position.size, set->past + set->past_count);
+        size_t count = file_input_all_finished(entry->position.data, entry->position.size, finished);
+        for (size_t i = 0; i < count; i++, set->past_count++)
+            set->past[set->past_count] = (file_past_t){finished[i], set->past_count};
     }
     set->past = mem_resize(set->past, (set->past_count + 1) * sizeof *set->past);
+    if (set->past_count)
+        qsort(set->past, set->past_count, sizeof *set->past, file_past_compare);
     all_stored(set);
 }

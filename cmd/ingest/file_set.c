@@ -287,6 +287,7 @@ static void set_free(source_t *source) {
     for (size_t at = 0; map_next(set->entries, &at, &name, &value);)
         file_set_forget(value);
     map_free(set->entries);
+    map_free(set->files);
     loop_undefer(set->setup.loop, on_turn, set);
     loop_remove(set->watch);
     loop_remove(set->retry);
@@ -360,6 +361,7 @@ int file_set_open(source_t **source, const source_setup_t *setup, const char *pa
     set->full_directory = whole ? mem_text(full_path) : directory_of(full_path);
     set->pattern = mem_text(whole ? "*" : last_part(path));
     set->entries = map_new();
+    set->files = map_new();
     set->last = &set->first;
     set->paused = true;
     set->open_most = 1;

@@ -18,6 +18,7 @@ struct file_entry {
     char *name;                        /* in the directory */
     buf_t position;                    /* as it was last noted: of one that is open it may be behind */
     filemark_t mark;                   /* of position */
+    file_entry_t *twin;                /* whose mark names the same file: one that has its number by now, or had it */
     file_input_t *input;               /* NULL: not open */
     int inotify;                       /* that it uses then */
     file_entry_t *next;                /* in the line of those that are to be opened */
@@ -25,6 +26,11 @@ struct file_entry {
     uint64_t used;                     /* when it had something to read; in turns */
     size_t changed;                    /* its place in set->changed, from 1; 0: it is as it was stored */
 };
+
+typedef struct file_past {
+    filemark_t mark;
+    size_t number;                     /* the greatest is the latest */
+} file_past_t;
 
 struct file_set {
     source_t source;
@@ -38,13 +44,14 @@ struct file_set {
     int inotify, directory_watch;
     loop_watch_t *watch, *retry;
     map_t *entries;                    /* by name */
+    map_t *files;                      /* the first of those whose marks name one file, by that */
     file_entry_t *first, **last;       /* that wait to be opened */
     file_entry_t *open[FILE_SET_OPEN_MAX];
     unsigned open_count, open_most;
     int lent[FILE_SET_OPEN_MAX];       /* inotify instances for those that are opened */
     unsigned lent_count;
     size_t gone, most;                 /* entries that are away; that there may be beside them */
-    filemark_t *past;                  /* read to their ends by an earlier run */
+    file_past_t *past;                 /* read to their ends by an earlier run; in the order of file_past_compare */
     size_t past_count;
     int64_t since;                     /* ns since 1970: all names that were there since are known. New ones' rotated files are unread */
     uint64_t turns;
@@ -69,6 +76,8 @@ bool file_set_matches(void *set, const char *name);
 char *file_set_full_path(const file_set_t *set, const char *name);
 file_entry_t *file_set_add(file_set_t *set, const char *name);
 void file_set_forget(file_entry_t *entry);
+void file_set_mark(file_entry_t *entry, const filemark_t *mark);      /* that of its position is another one now */
+int file_past_compare(const void *left, const void *right);           /* by file, and of one by number */
 void file_set_see(file_set_t *set, const char *name, bool at_end);     /* something is with the file of this name */
 const char *file_set_none(const file_set_t *set);     /* in words: there is nothing to read */
 void file_set_scan(file_set_t *set, bool at_end);      /* looks at all names; at_end: those that are new have been read */
