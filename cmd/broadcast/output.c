@@ -105,6 +105,27 @@ failed:
     return -1;
 }
 
+bool output_sound(output_t *output) {
+    struct stat status;
+    if (!output->regular || output->text.size || fstat(output->fd, &status))
+        return true;
+    if (!status.st_nlink) {
+        log_error("%s: something else has deleted it: it is begun anew", output->path);
+        return false;
+    }
+    uint64_t size = (uint64_t) status.st_size;
+    if (size == output->size)
+        return true;
+    log_error("%s: it has %llu bytes, and had %llu: something else %s", output->path, (unsigned long long) size, (unsigned long long) output->size,
+              size < output->size ? "has cut it" : "writes to it");
+    output->size = output->kept = size;
+    if (size)
+        end_torn_line(output);
+    else if (output->encoder->class->header)
+        output->encoder->class->header(output->encoder, &output->text);
+    return true;
+}
+
 int output_write(output_t *output, err_t *err) {
     if (!output->text.size)
         return 0;

@@ -29,6 +29,9 @@ typedef struct output {
 int output_open(output_t **output, const char *path, const format_t *format, const format_settings_t *settings, int mode, err_t *err);
 void output_unlock(output_t *output);                     /* another may write to the file from now on */
 int64_t output_birth(int fd, int64_t unknown);           /* ns since 1970; `unknown` where the file system does not know */
+/* Before text is collected for it: false when something else has deleted the file, so that it is to be opened anew. When something else has cut it or
+ * written to it, that is said, and what it holds counts as kept. */
+bool output_sound(output_t *output);
 int output_write(output_t *output, err_t *err);           /* writes out what is collected; on failure call output_undo */
 int output_sync(output_t *output, err_t *err);
 void output_keep(output_t *output);

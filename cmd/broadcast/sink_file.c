@@ -237,6 +237,13 @@ static int rotate(sink_t *sink, size_t index, err_t *err) {
     return 0;
 }
 
+/* Something else has deleted it: what is answered is lost, the next one is begun. */
+static void let_go(sink_t *sink, size_t index) {
+    file_sink_t *file = sink->own;
+    record_drop(&file->records, file->outputs[index]);
+    drop_output(sink, index);
+}
+
 /* The open file for the path, rotated when its time has come. NULL on failure. */
 static output_t *output_for(sink_t *sink, const char *path, err_t *err) {
     file_sink_t *file = sink->own;
@@ -244,6 +251,10 @@ static output_t *output_for(sink_t *sink, const char *path, err_t *err) {
         output_t *output = file->outputs[i];
         if (strcmp(output->path, path) != 0)
             continue;
+        if (!output_sound(output)) {
+            let_go(sink, i);
+            break;
+        }
         if (!due_for_rotation(file, output, clock_now()))
             return make_known(sink, output, err) ? NULL : output;
         if (rotate(sink, i, err))

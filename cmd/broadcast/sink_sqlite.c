@@ -75,12 +75,14 @@ static void take(sqlite_sink_t *self, sink_t *sink, frame_t *frame) {
     if (next->count == next->room) {
         next->room = next->room ? 2 * next->room : 64;
         next->frames = mem_resize(next->frames, next->room * sizeof *next->frames);
+        next->keys = mem_resize(next->keys, next->room * sizeof *next->keys);
     }
+    const char *key = sink_frame_key(sink, frame);
+    next->keys[next->count] = key;
     next->frames[next->count++] = frame;
     self->next_bytes += frame->body_size;
     if (!frame->origin[0])
         return;
-    const char *key = sink_frame_key(sink, frame);
     for (uint32_t i = 0; i < next->reached_count; i++) {
         if (strcmp(next->reached[i].frame->origin, frame->origin) == 0 && strcmp(next->reached[i].key, key) == 0) {
             next->reached[i].frame = frame;
@@ -134,6 +136,8 @@ static void finished(void *argument, uint32_t events) {
         sink_answer(sink, SINK_RETRY, 0, err.text);
         return;
     }
+    if (job->begun_anew)
+        log_error("sink %s: %s was moved or deleted by something else: it is begun anew", sink->name, self->path);
     for (uint32_t i = 0; i < job->refused_count; i++) {
         const sqlite_refused_t *refused = &job->refused[i];
         sink_refuse(sink, job->frames[refused->frame], &refused->event, refused->reason);

@@ -33,6 +33,10 @@ static int forget_old(sqlite_store_t *store, err_t *err) {
 
 int sqlite_store_open(sqlite_store_t *store, const char *path, bool full_sync, const sqlite_table_setup_t *setup, err_t *err) {
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX;
+    store->path = path;
+    store->full_sync = full_sync;
+    store->setup = *setup;
+    store->stale = true; /* until it is open */
     if (sqlite3_open_v2(path, &store->database, flags, NULL)) {
         if (!store->database)
             return err_set(err, "open %s: out of memory", path);
@@ -57,6 +61,24 @@ int sqlite_store_open(sqlite_store_t *store, const char *path, bool full_sync, c
                 err) ||
         prepare(store, &store->forget, "DELETE FROM _stream_refused WHERE sink = ? AND id <= ?", err))
         return err_wrap(err, "%s", path);
+    store->stale = false;
+    return 0;
+}
+
+/* The file has another name now, or none: what is written to it would be lost with the process. */
+static bool has_gone(sqlite_store_t *store) {
+    int moved = 0;
+    return store->database && sqlite3_file_control(store->database, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK && moved;
+}
+
+static int make_sound(sqlite_store_t *store, sqlite_job_t *job) {
+    bool gone = has_gone(store);
+    if (!gone && !store->stale)
+        return 0;
+    sqlite_store_close(store);
+    if (sqlite_store_open(store, store->path, store->full_sync, &store->setup, &job->err))
+        return -1;
+    job->begun_anew = gone;
     return 0;
 }
 
@@ -117,13 +139,6 @@ static void bind_origin(sqlite_store_t *store, sqlite3_stmt *statement, const ch
     sqlite3_bind_int64(statement, 5, (sqlite3_int64) frame->sequence);
 }
 
-static const char *key_of(const sqlite_job_t *job, const frame_t *frame) {
-    for (uint32_t i = 0; i < job->reached_count; i++)
-        if (strcmp(job->reached[i].frame->origin, frame->origin) == 0)
-            return job->reached[i].key;
-    return "";
-}
-
 static int put_progress(sqlite_store_t *store, sqlite_job_t *job) {
     for (uint32_t i = 0; i < job->reached_count; i++) {
         bind_origin(store, store->progress, job->reached[i].key, job->reached[i].frame);
@@ -133,7 +148,7 @@ static int put_progress(sqlite_store_t *store, sqlite_job_t *job) {
     for (uint32_t i = 0; job->keep_refused && i < job->refused_count; i++) {
         const sqlite_refused_t *refused = &job->refused[i];
         const frame_t *frame = job->frames[refused->frame];
-        bind_origin(store, store->refuse, key_of(job, frame), frame);
+        bind_origin(store, store->refuse, job->keys[refused->frame], frame);
         sqlite3_bind_blob(store->refuse, 6, refused->event.bytes, (int) refused->event.size, SQLITE_STATIC);
         sqlite3_bind_text(store->refuse, 7, refused->reason, -1, SQLITE_STATIC);
         if (step(store, store->refuse, "keep a refused event", &job->err))
@@ -162,6 +177,10 @@ static void keep_poison(sqlite_job_t *job) {
 
 void sqlite_job_run(sqlite_store_t *store, sqlite_job_t *job) {
     int result;
+    if (make_sound(store, job)) {
+        job->failed = true;
+        return;
+    }
     do {
         keep_poison(job);
         result = sqlite_run(store->database, "BEGIN IMMEDIATE", &job->err) ? -1 : insert_all(store, job);
@@ -171,6 +190,7 @@ void sqlite_job_run(sqlite_store_t *store, sqlite_job_t *job) {
     job->failed = result || put_progress(store, job) || sqlite_table_prune(store->table, &job->err) ||
                   sqlite_run(store->database, "COMMIT", &job->err);
     if (job->failed) {
+        store->stale = (sqlite3_errcode(store->database) & 0xff) == SQLITE_ERROR; /* a table was taken away, say */
         if (!sqlite3_get_autocommit(store->database))
             sqlite_run(store->database, "ROLLBACK", NULL);
         sqlite_table_rolled_back(store->table);
@@ -181,13 +201,14 @@ void sqlite_job_clear(sqlite_job_t *job) {
     for (uint32_t i = 0; i < job->refused_count; i++)
         mem_free(job->refused[i].reason);
     job->refused_count = job->count = job->reached_count = 0;
-    job->failed = false;
+    job->failed = job->begun_anew = false;
     job->last_refused = job->forget = 0;
 }
 
 void sqlite_job_fini(sqlite_job_t *job) {
     sqlite_job_clear(job);
     mem_free(job->frames);
+    mem_free(job->keys);
     mem_free(job->reached);
     mem_free(job->refused);
 }
@@ -240,4 +261,7 @@ void sqlite_store_close(sqlite_store_t *store) {
     sqlite3_finalize(store->refuse);
     sqlite3_finalize(store->forget);
     sqlite3_close(store->database);
+    store->table = NULL;
+    store->progress = store->refuse = store->forget = NULL;
+    store->database = NULL;
 }

@@ -8,6 +8,7 @@ import signal
 
 import pytest
 
+import support
 from support import lines_of, ndjson, sensor_lines, wait_for, whole
 
 
@@ -216,3 +217,53 @@ def test_an_unusable_path_is_said_at_once(tools, directory):
     os.mkfifo(directory / "pipe")
     done = tools.run("broadcast", "file:pipe", input=[{"a": 1}])
     assert done.status == 1
+
+
+def changed_meanwhile(tools, directory, change):
+    """Between events something else does something to the file; later the stage is killed and started again. Returns what was said, and the lines."""
+    (directory / "in.ndjson").touch()
+    link, out = f"ipc://{directory}/link", directory / "out.ndjson"
+    tools.start("ingest", "in.ndjson", "--follow", "--to", link, "--state", "sender")
+
+    def start():
+        return tools.start("broadcast", "file:out.ndjson", "--from", link, "--state", "state")
+
+    def add(first):
+        with open(directory / "in.ndjson", "ab") as file:
+            file.write(support.ndjson({"n": first + n} for n in range(100)))
+        wait_for(lambda: out.exists() and f'"n":{first + 99}}}'.encode() in out.read_bytes(), "these events")
+    broadcast = start()
+    add(0)
+    change(out)
+    add(100)
+    said = broadcast.err
+    broadcast.kill()
+    broadcast = start()
+    add(200)
+    assert broadcast.terminate() == 0
+    return said, out.read_text().splitlines()
+
+
+def numbered(first, end):
+    return [f'{{"n":{n}}}' for n in range(first, end)]
+
+
+def test_a_file_that_something_else_deletes_is_begun_anew(tools, directory):
+    said, lines = changed_meanwhile(tools, directory, lambda path: path.unlink())
+    assert "something else has deleted it" in said
+    assert lines == numbered(100, 300)
+
+
+def test_a_file_that_something_else_cuts_goes_on_with_whole_lines(tools, directory):
+    said, lines = changed_meanwhile(tools, directory, lambda path: os.truncate(path, 12))
+    assert "something else has cut it" in said and "a new line is begun" in said
+    assert lines == ['{"n":0}', '{"n"', *numbered(100, 300)]
+
+
+def test_what_something_else_appends_costs_no_event(tools, directory):
+    def append(path):
+        with open(path, "ab") as file:
+            file.write(b'{"n":-1}\n')
+    said, lines = changed_meanwhile(tools, directory, append)
+    assert "something else writes to it" in said
+    assert lines == [*numbered(0, 100), '{"n":-1}', *numbered(100, 300)]

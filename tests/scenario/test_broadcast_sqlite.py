@@ -194,6 +194,32 @@ def test_dead_letters_once_though_the_machine_is_started_anew(tools, directory, 
     assert [letter["event"]["n"] for letter in lines_of(directory / "dead.ndjson")] == list(range(3, 15000, 5))
 
 
+@pytest.mark.parametrize("change,words", [("unlink", "moved or deleted by something else"), ("rename", "moved or deleted by something else"),
+                                          ("drop", "no such table")])
+def test_a_database_that_something_else_takes_away_is_begun_anew(tools, directory, change, words):
+    """What comes afterwards is in the new one, and not in a file that nobody can find any more."""
+    (directory / "in.ndjson").touch()
+    link = f"ipc://{directory}/link"
+    tools.start("ingest", "in.ndjson", "--follow", "--to", link, "--state", "sender")
+    broadcast = tools.start("broadcast", "sqlite:out.db", "--from", link, "--state", "state")
+
+    def add(first):
+        with open(directory / "in.ndjson", "ab") as file:
+            file.write(support.ndjson({"n": first + n} for n in range(100)))
+        wait_for(lambda: (directory / "out.db").exists() and "n" in types(directory) and rows(directory, "select max(n) from events") == [(first + 99,)],
+                 "these rows")
+    add(0)
+    if change == "drop":
+        rows(directory, "drop table events")
+    else:
+        for path in list(directory.glob("out.db*")):
+            path.unlink() if change == "unlink" else path.rename(path.with_name(f"old-{path.name}"))
+    add(100)
+    broadcast.wait_err(words)
+    assert rows(directory, "select n from events order by rowid") == [(n,) for n in range(100, 200)]
+    assert broadcast.terminate() == 0
+
+
 def test_progress_that_another_program_has_changed(tools, directory):
     """A name in it that no sender can have is nobody's."""
     assert tools.run("broadcast", "sqlite:out.db", "--name", "sensors", input=[]).status == 0
