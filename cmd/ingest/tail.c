@@ -423,7 +423,7 @@ tail_t *tail_new(const tail_setup_t *setup, err_t *err) {
         goto failed;
     }
     tail->directory_watch = inotify_add_watch(tail->inotify, tail->directory, DIRECTORY_EVENTS);
-    if (tail->directory_watch < 0) {
+    if (tail->directory_watch < 0 && errno != ENOENT) { /* that one is waited for, as the file is */
         err_errno(err, "the directory %s cannot be watched", tail->directory);
         goto failed;
     }

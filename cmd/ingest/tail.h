@@ -37,7 +37,7 @@ typedef struct tail_setup {
     void *argument;
 } tail_setup_t;
 
-tail_t *tail_new(const tail_setup_t *setup, err_t *err);             /* paused. Fails when the directory cannot be watched */
+tail_t *tail_new(const tail_setup_t *setup, err_t *err);             /* paused. Fails when the directory is there and cannot be watched */
 void tail_pause(tail_t *tail);                        /* legal inside data */
 void tail_resume(tail_t *tail);
 

@@ -2,10 +2,13 @@
 
 import os
 import random
+import signal
 import threading
 import time
 
+import pytest
 import support
+from support import wait_for
 
 
 def lines(first, count):
@@ -51,6 +54,22 @@ def test_urls_of_files(tools, directory):
 def test_file_with_a_colon_in_its_name(tools, directory):
     (directory / "nats:2026").write_bytes(lines(0, 3))
     assert seen(tools.run("ingest", "nats:2026")) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("state", [(), ("--state", "state")])
+def test_a_followed_file_is_waited_for_with_its_directory(tools, directory, state):
+    tool = tools.start("ingest", "logs/app/x.ndjson", "--follow", *state)
+    wait_for(lambda: "waiting for the file" in tool.err, "its word")
+    (directory / "logs/app").mkdir(parents=True)
+    (directory / "logs/app/x.ndjson").write_bytes(lines(0, 3))
+    wait_for(lambda: tool.out.count(b"\n") == 3, "the lines")
+    with open(directory / "logs/app/x.ndjson", "ab") as file:
+        file.write(lines(3, 2))
+    wait_for(lambda: tool.out.count(b"\n") == 5, "those behind")
+    tool.signal(signal.SIGTERM)
+    assert tool.wait() == 0 and seen(tool) == [0, 1, 2, 3, 4]
+    (directory / "none").write_text("")
+    assert "Not a directory" in tools.run("ingest", "none/x", "--follow").err
 
 
 def test_another_separator_of_csv_is_told_once(tools, directory):
