@@ -23,6 +23,8 @@ typedef struct document {
     char *time_field;         /* NULL: @timestamp, which may be missing and leaves the record */
     place_t place;
     skip_t skip;
+    skip_t cut;               /* active: the data begins with an object that is not all there, of which */
+    size_t seen;              /* so many bytes were looked at for its end: they are not read again until it has come */
     buf_t copy;               /* an object near the end of the data, with slack */
 } document_t;
 
@@ -144,9 +146,20 @@ static object_result_t read_object(document_t *document, const char **at, const 
     return OBJECT_BAD;
 }
 
+/* The object at p, which was not all there, may be by now. */
+static bool may_read(document_t *document, const char *p, const char *end, bool at_end) {
+    if (!document->cut.active || at_end || (size_t) (end - p) > document->limit)
+        return true;
+    document->seen = (size_t) (go_on_skipping(&document->cut, p + document->seen, end) - p);
+    return !document->cut.active;
+}
+
 static size_t feed(decoder_t *decoder, const char *data, size_t size, bool at_end, decode_target_t *target) {
     document_t *document = (document_t *) decoder;
     const char *p = data, *end = size ? data + size : data;
+    if (p < end && !may_read(document, p, end, at_end))
+        return 0;
+    document->cut.active = false;
     while (p < end) {
         if (document->skip.active) {
             p = go_on_skipping(&document->skip, p, end);
@@ -193,8 +206,11 @@ static size_t feed(decoder_t *decoder, const char *data, size_t size, bool at_en
         else
             err_set(&err, inside ? "expected an object" : "expected an object or an array of objects");
         const char *stop = result == OBJECT_BAD ? refuse(document, p, end, at_end, err.text, target) : p;
-        if (result == OBJECT_CUT || !stop)
+        if (result == OBJECT_CUT || !stop) {
+            begin_skip(&document->cut, *p);
+            document->seen = 0;
             break;
+        }
         p = stop;
         if (inside)
             document->place = PLACE_NEXT;
@@ -212,7 +228,7 @@ static size_t feed(decoder_t *decoder, const char *data, size_t size, bool at_en
 static void reset(decoder_t *decoder) {
     document_t *document = (document_t *) decoder;
     document->place = PLACE_TOP;
-    document->skip = (skip_t){0};
+    document->skip = document->cut = (skip_t){0};
 }
 
 /* place, then the skip's four flags and its depth */
@@ -228,6 +244,7 @@ static uint64_t state(const decoder_t *decoder) {
 static void restore(decoder_t *decoder, uint64_t state) {
     document_t *document = (document_t *) decoder;
     document->place = (place_t) (state & 3);
+    document->cut = (skip_t){0};
     document->skip = (skip_t){.active = state >> 2 & 1, .in_string = state >> 3 & 1, .escaped = state >> 4 & 1, .scalar = state >> 5 & 1,
                               .depth = (unsigned) (state >> 8)};
 }

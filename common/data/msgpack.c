@@ -8,6 +8,8 @@ typedef struct msgpack {
     decoder_t decoder;
     uint64_t limit;
     pack_pass_t pass;         /* what is still to come of an element that is too long */
+    pack_pass_t cut;          /* what is still to come of the element that the data begins with, and */
+    size_t seen;              /* how much of it was looked at for that: it is not read again until it is whole */
     bool lost;                /* after something malformed nobody knows where the next value begins */
     char *time_field;
 } msgpack_t;
@@ -59,8 +61,11 @@ static bool refuse(msgpack_t *msgpack, pack_cursor_t *cursor, bool at_end, decod
     pack_cursor_t look = pack_cursor(start, long_one ? (size_t) msgpack->limit + 1 : left);
     pack_pass_t pass = {1, 0};
     int passed = pack_pass(&pass, &look);
-    if (passed == 0 && !long_one && !at_end)
+    if (passed == 0 && !long_one && !at_end) {
+        msgpack->cut = pass;
+        msgpack->seen = (size_t) (look.at - start);
         return false;
+    }
     size_t size = (size_t) (passed == 0 ? look.end - start : look.at - start) + (passed < 0);
     const char *reason = passed < 0 ? "malformed msgpack: what follows cannot be read"
                          : size > msgpack->limit ? "longer than --max-record" : passed ? "nested too deep" : "cut short";
@@ -81,9 +86,22 @@ static bool go_on_passing(msgpack_t *msgpack, pack_cursor_t *cursor, decode_targ
     return passed == 1;
 }
 
+/* The element that the data begins with, which was not all there, may be by now. */
+static bool may_read(msgpack_t *msgpack, const char *data, size_t size, bool at_end) {
+    if (!msgpack->seen || at_end || size > msgpack->limit || size < msgpack->seen)
+        return true;
+    pack_cursor_t cursor = pack_cursor(data + msgpack->seen, size - msgpack->seen);
+    int passed = pack_pass(&msgpack->cut, &cursor);
+    msgpack->seen = size - (size_t) (cursor.end - cursor.at);
+    return passed != 0;
+}
+
 static size_t feed(decoder_t *decoder, const char *data, size_t size, bool at_end, decode_target_t *target) {
     msgpack_t *msgpack = (msgpack_t *) decoder;
     pack_cursor_t cursor = pack_cursor(data, size);
+    if (!may_read(msgpack, data, size, at_end))
+        return 0;
+    msgpack->seen = 0;
     while (cursor.at < cursor.end && !msgpack->lost) {
         const uint8_t *start = cursor.at;
         pack_cursor_t whole = cursor;
@@ -123,6 +141,7 @@ static void reset(decoder_t *decoder) {
     msgpack_t *msgpack = (msgpack_t *) decoder;
     msgpack->lost = false;
     msgpack->pass = (pack_pass_t){0};
+    msgpack->seen = 0;
 }
 
 static uint64_t state(const decoder_t *decoder) {
@@ -133,6 +152,7 @@ static uint64_t state(const decoder_t *decoder) {
 static void restore(decoder_t *decoder, uint64_t state) {
     msgpack_t *msgpack = (msgpack_t *) decoder;
     msgpack->lost = state & 1;
+    msgpack->seen = 0;
     msgpack->pass = (pack_pass_t){.elements = state >> 1 & INT32_MAX, .bytes = state >> 32};
 }
 

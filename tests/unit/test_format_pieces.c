@@ -102,6 +102,46 @@ static void test_what_is_malformed_in_msgpack_ends_it(void **state) {
     check_pieces("msgpack", NULL, "\x81\xa1" "a\x01" "\x92\xa5zz", 8, 100, 20, "{\"a\":1}\nbad 2: cut short: \"\xef\xbf\xbd\xef\xbf\xbdzz\"\n");
 }
 
+static bool on_committed(void *argument) {
+    ++*(unsigned *) argument;
+    return false;
+}
+
+static void on_bad(void *argument, text_t record, uint64_t number, const char *reason) {
+    fail_msg("%s", reason);
+}
+
+/* A record of 8 MB that comes in 130,000 pieces: were it read from its beginning with each of them, this would take as long as 500 GB do. */
+static void test_a_long_record_is_not_read_again_with_each_piece(void **state) {
+    static const char *const heads[] = {"{\"a\":[", "\x81\xa1" "a\xdd\x00\x3d\x09\x00"}, *const formats[] = {"json", "msgpack"};
+    static const char *const elements[] = {"1,", "\xa1x"}, *const ends[] = {"1]}", ""};
+    for (size_t i = 0; i < 2; i++) {
+        buf_t text = {0};
+        unsigned events = 0;
+        frame_builder_t builder = {0};
+        decode_target_t target = {.builder = &builder, .committed = on_committed, .bad = on_bad, .argument = &events};
+        format_settings_t settings = {0};
+        decoder_t *decoder;
+        err_t err;
+        option_defaults(format_options, &settings);
+        settings.record_limit = 10 << 20;
+        assert_int_equal(format_find(formats[i])->decoder_open(&decoder, &settings, &err), 0);
+        buf_put(&text, heads[i], i ? 8 : 6);
+        for (size_t n = 0; n < 4000000; n++)
+            buf_put(&text, elements[i], 2);
+        buf_put_text(&text, ends[i]);
+        memset(buf_reserve(&text, 64), 0, 64);
+        for (size_t size = 61; size < text.size; size += 61)
+            assert_int_equal(decoder_feed(decoder, (const char *) text.data, size, false, &target), 0);
+        assert_int_equal(decoder_feed(decoder, (const char *) text.data, text.size, false, &target), text.size);
+        assert_int_equal(events, 1);
+        decoder_free(decoder);
+        builder_fini(&builder);
+        option_fini(format_options, &settings);
+        buf_fini(&text);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_texts_of_all_kinds_in_pieces_of_all_sizes),
@@ -109,6 +149,7 @@ int main(void) {
         cmocka_unit_test(test_a_long_line_is_shown_by_its_first_bytes),
         cmocka_unit_test(test_a_long_element_of_msgpack_is_passed_over),
         cmocka_unit_test(test_what_is_malformed_in_msgpack_ends_it),
+        cmocka_unit_test(test_a_long_record_is_not_read_again_with_each_piece),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
