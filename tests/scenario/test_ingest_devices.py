@@ -64,7 +64,7 @@ def test_data_cannot_pass_for_news_of_devices(tools):
 def test_who_falls_silent_is_late_then_offline_then_back(tools):
     tool = tools.start("ingest", "-", "--device", "d", "--device-floor", "100ms", "--device-offline", "8", pipe=True)
     silence = 0.5                                                          # longer each time: what comes again and again becomes the rhythm
-    while [state for _, state, _ in news(tool)][-1:] != ["late"]:          # until it knows the rhythm, and some silence is too long for it
+    while "late" not in [state for _, state, _ in news(tool)]:             # until it knows the rhythm, and some silence is too long for it
         tool.write('{"d": "quiet"}\n')
         count = tool.out.count(b'"d"')
         support.wait_for(lambda: tool.out.count(b'"d"') > count or news(tool), lambda: tool.err)
@@ -225,7 +225,8 @@ def test_news_are_told_once_over_kills(tools, server, directory):
 @pytest.mark.parametrize("arguments, words", [
     (("-", "--device", ""), "--device"), (("-", "--device", "a,,b"), "a name is missing"), (("-", "--device", "a", "--device-late", "20"), "below --device-late"),
     (("mqtt://h/t", "--presence", "t/LWT"), r"\{device\}"), (("mqtt://h/t", "--presence", "{device}/#"), r"\{device\}"),
-    (("mqtt://h/t", "--presence", "a{device}/+x"), "whole level"), (("-", "--device", "d", "--device-limit", "0"), "device-limit")])
+    (("mqtt://h/t", "--presence", "a{device}/+x"), "whole level"), (("mqtt://h/t", "--presence", "{device}/LWT"), "--presence needs --device FIELD"),
+    (("-", "--device", "d", "--device-limit", "0"), "device-limit")])
 def test_mistakes_are_told_before_anything_starts(tools, arguments, words):
     done = tools.run("ingest", *arguments, "--check")
     assert done.status == 64 and support.re.search(words, done.err), done.err
