@@ -101,7 +101,7 @@ static void tell_missing(tail_t *tail, const char *reason) {
 static void on_retry(void *argument) {
     tail_t *tail = argument;
     tail->retry_timer = NULL;
-    tail->looked = true;
+    tail->looked |= tail->lacking;
     tail_look(tail);
     tail_schedule(tail);
 }
@@ -216,13 +216,46 @@ void tail_read_events(tail_t *tail) {
     find_renamed_files(tail);
 }
 
+static bool leads_over_link(const char *directory) {
+    char *path = mem_text(directory);
+    bool found = is_link(path);
+    for (char *slash = path; !found && (slash = strchr(slash + 1, '/'));) {
+        *slash = 0;
+        found = is_link(path);
+        *slash = '/';
+    }
+    mem_free(path);
+    return found;
+}
+
+static int watch_directory(tail_t *tail) {
+    struct stat status;
+    tail->directory_watch = inotify_add_watch(tail->inotify, tail->directory, DIRECTORY_EVENTS);
+    if (tail->directory_watch < 0)
+        return -1;
+    tail->linked = !tail->setup.lent && leads_over_link(tail->directory) && stat(tail->directory, &status) == 0;
+    if (tail->linked) {
+        tail->directory_device = status.st_dev;
+        tail->directory_inode = status.st_ino;
+    }
+    return 0;
+}
+
+/* inotify stays with the directory, not with its name. */
+static void check_directory(tail_t *tail) {
+    struct stat status;
+    if (tail->linked && tail->directory_watch >= 0 && stat(tail->directory, &status) == 0 &&
+        (status.st_dev != tail->directory_device || status.st_ino != tail->directory_inode)) {
+        inotify_rm_watch(tail->inotify, tail->directory_watch);
+        tail->directory_watch = -1;
+    }
+    if ((tail->directory_watch < 0 && watch_directory(tail)) || tail->linked)
+        retry_later(tail);
+}
+
 /* What is the file of that name now? */
 void tail_look(tail_t *tail) {
-    if (tail->directory_watch < 0) {
-        tail->directory_watch = inotify_add_watch(tail->inotify, tail->directory, DIRECTORY_EVENTS);
-        if (tail->directory_watch < 0)
-            retry_later(tail);
-    }
+    check_directory(tail);
     tail_file_t *named = NULL;
     tail_read_events(tail);
     errno = 0;
@@ -235,6 +268,7 @@ void tail_look(tail_t *tail) {
         if (!file->rotated)
             file->closed = false;
     }
+    tail->lacking = !named;
     if (named) {
         tail->missing_told = tail->looked = false;
     } else {
@@ -422,8 +456,7 @@ tail_t *tail_new(const tail_setup_t *setup, err_t *err) {
         err_errno(err, "inotify (see fs.inotify.max_user_instances)");
         goto failed;
     }
-    tail->directory_watch = inotify_add_watch(tail->inotify, tail->directory, DIRECTORY_EVENTS);
-    if (tail->directory_watch < 0 && errno != ENOENT) { /* that one is waited for, as the file is */
+    if (watch_directory(tail) && errno != ENOENT) { /* that one is waited for, as the file is */
         err_errno(err, "the directory %s cannot be watched", tail->directory);
         goto failed;
     }

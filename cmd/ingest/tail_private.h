@@ -47,6 +47,9 @@ struct tail {
     bool disowning;                    /* they are of files that were there before we came */
     tail_position_t *restoring;        /* the place that is still to be found; or NULL */
     int inotify, directory_watch;
+    bool linked;                       /* a symbolic link is in the directory's path, which may come to point elsewhere without a word */
+    dev_t directory_device;            /* of the directory that is watched */
+    ino_t directory_inode;
     loop_watch_t *watch, *wait_timer, *retry_timer;
     tail_file_t *files;                /* the first is read; older ones before newer ones */
     unsigned count;
@@ -57,7 +60,7 @@ struct tail {
     unsigned finished_next;
     int64_t modified;                  /* of the file that was read last */
     bool paused, unseen, missing_told, queue_full_told;
-    bool looked;                       /* and found no file, a while ago */
+    bool lacking, looked;              /* there was no file when we last looked; and a while ago, too */
     bool stirred;                      /* names in the directory have changed */
     tail_finish_t finish;              /* the current file's text is complete: what then */
 };

@@ -241,6 +241,30 @@ def test_follow_through_a_symbolic_link_that_is_pointed_elsewhere(tools, directo
     assert seen(tool) == list(range(10))
 
 
+@pytest.mark.parametrize("state", [(), ("--state", "state")])
+def test_follow_through_a_directory_that_is_pointed_elsewhere(tools, directory, state):
+    """As releases are deployed: the link to the present one is replaced."""
+    for release in ("one", "two", "three"):
+        (directory / release / "log").mkdir(parents=True)
+    os.symlink("one", directory / "current")
+    append(directory / "one/log/app.ndjson", lines(0, 5))
+    tool = start_ready(tools, "current/log/app.ndjson", "--follow", *state)
+    tool.wait_events(5)
+    os.symlink("two", directory / "new")
+    os.rename(directory / "new", directory / "current")
+    append(directory / "one/log/app.ndjson", lines(5, 5))      # the last words of the old one
+    append(directory / "two/log/app.ndjson", lines(10, 5))
+    tool.wait_events(15)
+    append(directory / "two/log/app.ndjson", lines(15, 5))
+    tool.wait_events(20)
+    os.symlink("three", directory / "new")                     # where there is no file yet
+    os.rename(directory / "new", directory / "current")
+    wait_for(lambda: "waiting for the file" in tool.err, "its word")
+    append(directory / "three/log/app.ndjson", lines(20, 5))
+    tool.wait_events(25)
+    assert tool.terminate() == 0 and seen(tool) == list(range(25))
+
+
 def test_follow_with_a_slow_reader_over_rotations(tools, directory):
     """The receiver stops while the file is rotated under the paused source."""
     path = directory / "app.ndjson"
