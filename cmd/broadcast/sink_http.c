@@ -85,6 +85,8 @@ static int http_check(sink_t *sink, err_t *err) {
         if (!strchr(header, ':') || *header == ':' || strpbrk(header, "\r\n"))
             return err_set(err, "--header: takes \"Name: value\" on one line");
     }
+    if (self->token && strpbrk(self->token, "\r\n"))
+        return err_set(err, "--token: takes one line; is there a line end at the end of its file?");
     for (const char *c = self->method; *c; c++)
         if (*c < 'A' || *c > 'Z')
             return err_set(err, "--method %s: a method is a word like POST or PUT", self->method);

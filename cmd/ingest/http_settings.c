@@ -88,8 +88,12 @@ static int check_request(const http_settings_t *settings, err_t *err) {
         return err_set(err, "--method: takes a word in capitals, such as POST");
     if (settings->method && strcmp(settings->method, "HEAD") == 0)
         return err_set(err, "--method HEAD: its answers have no body");
-    if (settings->api_key && strpbrk(settings->api_key, "\r\n"))
-        return err_set(err, "--api-key: takes one line; is there a line end at the end of its file?");
+    const char *secrets[] = {settings->token, settings->api_key, settings->user, settings->password};
+    static const char *const names[] = {"token", "api-key", "user", "password"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (secrets[i] && strpbrk(secrets[i], "\r\n"))
+            return err_set(err, "--%s: takes one line; is there a line end at the end of its file?", names[i]);
+    }
     if (settings->api_key_name && (!*settings->api_key_name || strpbrk(settings->api_key_name, ": \r\n")))
         return err_set(err, "--api-key-name: takes the name alone");
     return 0;

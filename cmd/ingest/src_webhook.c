@@ -414,6 +414,12 @@ static int webhook_check(const source_setup_t *setup, err_t *err) {
         return -1;
     if (settings->token && !*settings->token)
         return err_set(err, "--token is empty");
+    if (settings->token && strpbrk(settings->token, "\r\n"))
+        return err_set(err, "--token: takes one line; is there a line end at the end of its file?");
+    for (const char *c = address.path; *c; c++) {
+        if (*c <= ' ' || *c > '~')
+            return err_set(err, "the path %s: it stands here as in a request, a blank is %%20 and what is not ASCII %%C3%%BC and the like", address.path);
+    }
     const format_t *format = setup->format ? setup->format : format_find("json");
     if (format->decoder_open(&decoder, setup->format_settings, err))
         return -1;

@@ -258,7 +258,7 @@ def test_killed_at_random_the_server_sees_each_event_once(tools, serve, director
 
 
 def test_what_is_wrong_is_said(tools):
-    for arguments, words in ((["http:nothing"], "looks like"), (["https:///x"], "looks like"), (["http://h/", "--header", "nocolon"], "Name: value"),
+    for arguments, words in ((["http:nothing"], "looks like"), (["https:///x"], "looks like"), (["http://h/", "--header", "nocolon"], "Name: value"), (["http://h/", "--token", "a\nB: c"], "one line"),
                              (["http://h/", "--method", "a b"], "POST or PUT"), (["http://h/#frm=x"], "did you mean")):
         done = tools.run("broadcast", *arguments, input=[])
         assert done.status == 64 and words in done.err, done.err

@@ -61,6 +61,8 @@ def test_api_key_goes_where_it_is_wanted_and_is_never_shown(tools, directory, op
     (("--method", "get"), "capitals"),
     (("--method", "HEAD"), "no body"),
     (("--api-key", "a\nb"), "one line"),
+    (("--token", "a\r\nX-Other: b"), "--token: takes one line"),
+    (("--user", "a", "--password", "b\n"), "--password: takes one line"),
     (("--paging", "cursor"), "--next PATH"),
     (("--paging", "page", "--next", "x"), "--paging link"),
     (("--cursor", "id"), "--cursor-param"),

@@ -414,3 +414,11 @@ def test_many_clients_at_once(tools):
     assert sorted(numbers(tool.wait_events(150))) == list(range(150))
     tool.signal(signal.SIGTERM)
     assert tool.wait() == 0
+
+
+@pytest.mark.parametrize("address, options, words", [
+    ("http-listen://127.0.0.1:0/a b", (), "a blank is %20"), ("http-listen://127.0.0.1:0/bücher", (), "%C3%BC"),
+    (LOCAL, ("--token", "secret\n"), "--token: takes one line"), (LOCAL, ("--token", ""), "--token is empty")])
+def test_what_no_request_could_ever_bring_is_refused_at_once(tools, address, options, words):
+    done = tools.run("ingest", address, *options, "--check")
+    assert done.status == 64 and words in done.err and "secret" not in done.err, done.err
