@@ -461,12 +461,28 @@ static void files_after_one_that_is_gone_are_read(void **state) {
     expect(f, "a1\nb1\nc1\n");
 }
 
-static void directory_that_does_not_exist_is_an_error(void **state) {
+static void directory_that_does_not_exist_is_waited_for(void **state) {
     fixture_t *f = *state;
-    tail_setup_t setup = {.loop = f->loop, .path = "/tmp/no/such/place/x", .data = on_data, .begin = on_begin, .missing = on_missing, .argument = f};
+    char directory[80];
+    snprintf(directory, sizeof directory, "%s/later", f->directory);
+    snprintf(f->path, sizeof f->path, "%s/later/app.log", f->directory);
+    open_tail(f, false);
+    assert_int_equal(f->missing, 1);
+    tail_resume(f->tail);
+    assert_int_equal(mkdir(directory, 0755), 0);
+    add(f, "a1\n");
+    expect(f, "a1\n");
+}
+
+static void directory_that_is_none_is_an_error(void **state) {
+    fixture_t *f = *state;
+    add(f, "a1\n");
+    char *path = mem_format("%s/x", f->path);
+    tail_setup_t setup = {.loop = f->loop, .path = path, .data = on_data, .begin = on_begin, .missing = on_missing, .argument = f};
     err_t err;
     assert_null(tail_new(&setup, &err));
-    assert_non_null(strstr(err.text, "/tmp/no/such/place"));
+    assert_non_null(strstr(err.text, f->path));
+    mem_free(path);
 }
 
 int main(void) {
@@ -493,7 +509,7 @@ int main(void) {
         TEST(rest_of_a_file_truncated_behind_our_back_is_read_in_its_copy),
         TEST(finished_file_with_a_later_time_is_not_read_again),
         TEST(files_after_one_that_is_gone_are_read),
-        TEST(directory_that_does_not_exist_is_an_error),
+        TEST(directory_that_does_not_exist_is_waited_for), TEST(directory_that_is_none_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
