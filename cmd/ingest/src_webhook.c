@@ -1,5 +1,5 @@
 /* Source "http-listen:": a small web server to which others POST their events. A request is taken whole or not at all: its body is read once to find
- * whether it is good, and once more for its events. With --state the answer waits until the log has them. */
+ * whether it is good, and once more for its events, a piece a turn. With --state the answer waits until the log has them. */
 #include <stdio.h>
 #include <strings.h>
 
@@ -30,13 +30,24 @@ static const option_t options[] = {
     {0},
 };
 
-/* A request between its last byte and its answer: first for room, then for the disk. */
+#define PIECE (1024u * 1024)            /* of a body, gone through in one turn */
+
+/* A first reading. */
+typedef struct trial {
+    frame_builder_t builder;
+    uint64_t events;
+    bool bad;
+    char text[600];
+} trial_t;
+
+/* A request between its last byte and its answer: first it is tried, then it waits for room, then for the disk. */
 typedef struct waiting {
     struct waiting *next, **link;
     http_exchange_t *exchange;     /* NULL: the client has gone */
     decoder_t *decoder;            /* NULL: its turn has not come, or is over */
     buf_t gone;                    /* its body, then */
-    size_t at;
+    trial_t *trial;                /* NULL: it is over, and all was right */
+    size_t at, window;             /* gone through; how much is looked at next, as a record may be longer than a piece */
     uint64_t events, number;       /* in it; of the last of them */
     int64_t until;                 /* monotonic ns: for room */
     char place[ADDRESS_TEXT + 8];
@@ -53,13 +64,15 @@ typedef struct webhook_source {
     address_t address;
     http_server_t *server;
     decoder_t *spare;
-    queue_t room, disk;
+    queue_t trial, room, disk;
     loop_watch_t *timer;           /* of the first one's patience */
     uint64_t run;                  /* tells our positions from those of earlier runs */
     log_limit_t limit;
 } webhook_source_t;
 
 static void serve(webhook_source_t *self);
+static void try_on(webhook_source_t *self);
+static void on_serve(void *argument);
 
 /* ---- queues ---- */
 
@@ -138,14 +151,6 @@ static int on_refuse(void *argument, http_exchange_t *exchange, const char **tex
     return 0;
 }
 
-/* A first reading. */
-typedef struct trial {
-    frame_builder_t builder;
-    uint64_t events;
-    bool bad;
-    char text[600];
-} trial_t;
-
 static bool trial_committed(void *argument) {
     trial_t *trial = argument;
     trial->events++;
@@ -160,20 +165,6 @@ static void trial_bad(void *argument, text_t record, uint64_t number, const char
     if (!trial->bad)
         snprintf(trial->text, sizeof trial->text, "record %llu: %s", (unsigned long long) number, reason);
     trial->bad = true;
-}
-
-static void read_on_trial(decoder_t *decoder, text_t body, trial_t *trial) {
-    decode_target_t target = {.builder = &trial->builder, .ingest_time = clock_now(), .committed = trial_committed, .bad = trial_bad, .argument = trial};
-    size_t used = 0, taken;
-    do {
-        taken = decoder_feed(decoder, body.data + used, body.size - used, true, &target);
-        used += taken;
-    } while (taken && used < body.size && !trial->bad);
-    if (!trial->bad && !trial->events && !text_trim(body).size)
-        trial_bad(trial, body, 1, "the body is empty");
-    builder_fini(&trial->builder);
-    decoder_reset(decoder);
-    decoder->records = 0;
 }
 
 /* ---- from the last byte to the answer ---- */
@@ -201,6 +192,9 @@ static void give_decoder(webhook_source_t *self, decoder_t *decoder) {
 
 static void dismiss(webhook_source_t *self, waiting_t *waiting) {
     give_decoder(self, waiting->decoder);
+    if (waiting->trial)
+        builder_fini(&waiting->trial->builder);
+    mem_free(waiting->trial);
     buf_fini(&waiting->gone);
     if (waiting->exchange)
         waiting->exchange->own = NULL;
@@ -243,17 +237,36 @@ static void refuse_late(webhook_source_t *self) {
     }
 }
 
+/* What of the body is looked at next. */
+static text_t next_piece(const waiting_t *waiting, const buf_t *body, bool *last) {
+    size_t left = body->size - waiting->at;
+    *last = left <= waiting->window;
+    return text_make((const char *) body->data + waiting->at, *last ? left : waiting->window);
+}
+
+/* So much of it was used. */
+static void piece_used(waiting_t *waiting, size_t used, bool last) {
+    waiting->at += used;
+    waiting->window = used || last ? PIECE : 2 * waiting->window;
+}
+
 /* Takes events of the first request while there is room. True: all. */
 static bool take(webhook_source_t *self, waiting_t *waiting) {
     const buf_t *body = waiting->exchange ? &waiting->exchange->body : &waiting->gone;
+    size_t worked = 0;
     if (!waiting->decoder)
         waiting->decoder = take_decoder(self);
-    while (source_room(self->setup.host)) {
-        size_t used = source_decode(self->setup.host, waiting->decoder, (const char *) body->data + waiting->at, body->size - waiting->at, true, waiting->place);
-        waiting->at += used;
-        if (!used || waiting->at == body->size)
+    while (source_room(self->setup.host) && worked < PIECE) {
+        bool last;
+        text_t piece = next_piece(waiting, body, &last);
+        size_t used = source_decode(self->setup.host, waiting->decoder, piece.data, piece.size, last, waiting->place);
+        worked += used;
+        piece_used(waiting, used, last);
+        if (last && (!used || waiting->at == body->size))
             return true;
     }
+    if (worked >= PIECE)
+        loop_defer(self->setup.loop, on_serve, self);
     return false;
 }
 
@@ -279,31 +292,86 @@ static void serve(webhook_source_t *self) {
 }
 
 static void on_serve(void *argument) {
-    serve(argument);
+    webhook_source_t *self = argument;
+    try_on(self);
+    serve(self);
+}
+
+/* It is as it should be, or not. */
+static void tried(webhook_source_t *self, waiting_t *waiting) {
+    http_exchange_t *exchange = waiting->exchange;
+    trial_t *trial = waiting->trial;
+    give_decoder(self, waiting->decoder);
+    waiting->decoder = NULL;
+    if (trial->bad) {
+        if (log_limited(&self->limit))
+            log_warning("%s: refused a request: %s", waiting->place, trial->text);
+        char *text = mem_text(trial->text);
+        dismiss(self, waiting);
+        http_answer_error(exchange, 400, NULL, text);
+        mem_free(text);
+        return;
+    }
+    waiting->events = trial->events;
+    builder_fini(&trial->builder);
+    mem_free(trial);
+    waiting->trial = NULL;
+    waiting->at = 0;
+    waiting->window = PIECE;
+    waiting->until = loop_now(self->setup.loop) + self->settings->patience;
+    queue_add(&self->room, waiting);
+    loop_defer(self->setup.loop, on_serve, self);
+}
+
+/* Goes on with the trial, a piece. True: it is over. */
+static bool try_piece(waiting_t *waiting) {
+    trial_t *trial = waiting->trial;
+    const buf_t *body = &waiting->exchange->body;
+    decode_target_t target = {.builder = &trial->builder, .ingest_time = clock_now(), .committed = trial_committed, .bad = trial_bad, .argument = trial};
+    for (size_t worked = 0; worked < PIECE && !trial->bad;) {
+        bool last;
+        text_t piece = next_piece(waiting, body, &last);
+        size_t used = decoder_feed(waiting->decoder, piece.data, piece.size, last, &target);
+        worked += used;
+        piece_used(waiting, used, last);
+        if (last && (!used || waiting->at == body->size)) {
+            text_t all = text_make((const char *) body->data, body->size);
+            if (!trial->bad && !trial->events && !text_trim(all).size)
+                trial_bad(trial, all, 1, "the body is empty");
+            return true;
+        }
+    }
+    return trial->bad;
+}
+
+static void try_on(webhook_source_t *self) {
+    waiting_t *waiting = self->trial.first;
+    if (!waiting)
+        return;
+    queue_remove(&self->trial, waiting);
+    if (try_piece(waiting))
+        tried(self, waiting);
+    else
+        queue_add(&self->trial, waiting); /* others get their turn */
+    if (self->trial.first)
+        loop_defer(self->setup.loop, on_serve, self);
 }
 
 static void on_request(void *argument, http_exchange_t *exchange) {
     webhook_source_t *self = argument;
-    trial_t trial = {0};
-    decoder_t *decoder = take_decoder(self);
-    text_t body = text_make((const char *) exchange->body.data, exchange->body.size);
-    buf_reserve(&exchange->body, 64); /* decoders may look so far past the end */
-    body.data = (const char *) exchange->body.data;
-    read_on_trial(decoder, body, &trial);
-    give_decoder(self, decoder);
-    if (trial.bad) {
-        if (log_limited(&self->limit))
-            log_warning("%s: refused a request: %s", connection_place(exchange->connection), trial.text);
-        http_answer_error(exchange, 400, NULL, trial.text);
-        return;
-    }
     waiting_t *waiting = mem_zero(sizeof *waiting);
+    buf_reserve(&exchange->body, 64); /* decoders may look so far past the end */
     waiting->exchange = exchange;
-    waiting->events = trial.events;
-    waiting->until = loop_now(self->setup.loop) + self->settings->patience;
+    waiting->decoder = take_decoder(self);
+    waiting->trial = mem_zero(sizeof *waiting->trial);
+    waiting->window = PIECE;
     snprintf(waiting->place, sizeof waiting->place, "%s", connection_place(exchange->connection));
     exchange->own = waiting;
-    queue_add(&self->room, waiting);
+    if (try_piece(waiting)) {
+        tried(self, waiting);
+        return;
+    }
+    queue_add(&self->trial, waiting);
     loop_defer(self->setup.loop, on_serve, self);
 }
 
@@ -313,8 +381,8 @@ static void on_gone(void *argument, http_exchange_t *exchange) {
     waiting_t *waiting = exchange->own;
     if (!waiting)
         return;
-    if (!waiting->at && !waiting->number) {
-        queue_remove(&self->room, waiting);
+    if (waiting->trial || (!waiting->at && !waiting->number)) {
+        queue_remove(waiting->trial ? &self->trial : &self->room, waiting);
         dismiss(self, waiting);
         return;
     }
@@ -389,6 +457,7 @@ static void free_queue(webhook_source_t *self, queue_t *queue) {
 static void webhook_free(source_t *source) {
     webhook_source_t *self = (webhook_source_t *) source;
     http_server_free(self->server);
+    free_queue(self, &self->trial);
     free_queue(self, &self->room);
     free_queue(self, &self->disk);
     loop_remove(self->timer);
@@ -433,6 +502,7 @@ static int webhook_open(source_t **source, const source_setup_t *setup, err_t *e
     self->setup = *setup;
     self->settings = setup->settings;
     self->run = (uint64_t) clock_now();
+    self->trial.last = &self->trial.first;
     self->room.last = &self->room.first;
     self->disk.last = &self->disk.first;
     if (address_read(&self->address, setup->rest, 0, err)) {

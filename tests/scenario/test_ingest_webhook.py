@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import select
 import signal
 import socket
 import subprocess
@@ -399,6 +400,27 @@ def test_whole_requests_that_wait_for_room_stay_inside_the_memory_as_well(tools)
         events = numbers(out.wait_events(len(taken)))
         assert tool.terminate() == 0
     assert len(set(events)) == len(events) and set(taken) <= set(events)
+
+
+def test_a_large_body_is_gone_through_in_turns_with_others(tools):
+    """A small request that comes right behind a large one is answered before it. What is wrong at a large one's end is found all the same."""
+    count = 1_500_000
+    tool = tools.start("ingest", LOCAL, "--body-limit", "64MiB", "--memory", "256MiB", stdout=subprocess.DEVNULL)
+    body = b"[" + b'{"n":1,"name":"abcdef"},' * (count - 1) + b'{"n":2}]'
+    with connect(tool) as large, connect(tool) as small:
+        large.sendall(request(body)[:-1])
+        support.wait_for(lambda: listen_support.unread(tool) == 0, "all but the last byte to be read")
+        large.sendall(b"]")
+        small.sendall(request(b'{"n":3}'))
+        first, _, _ = select.select([large, small], [], [], 60 * support.PATIENCE)
+        assert first == [small] and b" 202 " in small.recv(65536)
+        assert b'{"accepted":%d}' % count in large.recv(65536)
+        large.sendall(request(body[:-2] + b"]"))
+        answer = large.recv(65536)
+        assert b" 400 " in answer and b"record %d: " % count in answer
+        large.sendall(request(b'[{"a":"' + b"x" * 5_000_000 + b'"},{"b":"' + b"y" * 900_000 + b'"}]'))    # longer than a piece, and than --max-record
+        assert b"longer than 1048576 bytes (--max-record)" in large.recv(65536)
+    assert tool.terminate() == 0
 
 
 def test_many_clients_at_once(tools):
