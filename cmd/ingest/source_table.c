@@ -93,7 +93,10 @@ const source_driver_t *source_find(const char *url, const char **rest, err_t *er
     const char *names[NAMES_MAX];
     size_t n = known_schemes(names);
     char *given = mem_text_n(scheme.data, scheme.size);
-    unknown(err, "URL scheme", given, names, n, "; a file's path, or - for stdin, is fine too");
+    if (scheme.data[scheme.size + 1] >= '0' && scheme.data[scheme.size + 1] <= '9') /* host and port; what follows may hold a password */
+        err_set(err, "%s:... says where, but not what is there: write http://%s:..., mqtt://%s:... or the like", given, given, given);
+    else
+        unknown(err, "URL scheme", given, names, n, "; a file's path, or - for stdin, is fine too");
     mem_free(given);
     return NULL;
 }

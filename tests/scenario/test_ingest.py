@@ -25,6 +25,11 @@ def test_unknown_scheme_names_the_known_ones_and_the_nearest(tools):
     assert tool.out == b""
 
 
+def test_an_address_without_a_scheme_is_told_as_that(tools):
+    tool = tools.run("ingest", "localhost:8080/orders?key=secret", "--check")
+    assert tool.status == 64 and "write http://localhost:..., mqtt://localhost:... or the like" in tool.err and "secret" not in tool.err
+
+
 @pytest.mark.parametrize("arguments, said", [
     ([], "no source given"),
     (["a.csv", "b.csv"], "b.csv"),
