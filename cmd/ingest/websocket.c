@@ -180,7 +180,10 @@ static void opened(websocket_t *self, const ws_answer_t *answer) {
 static bool take_answer(websocket_t *self) {
     ws_answer_t answer;
     err_t err;
-    int result = ws_read_answer(&answer, &self->request, text_make(feed_data(&self->feed), feed_size(&self->feed)), &err);
+    int result;
+    while ((result = ws_read_answer(&answer, &self->request, text_make(feed_data(&self->feed), feed_size(&self->feed)), &err)) > 0 &&
+           answer.status >= 100 && answer.status < 200 && answer.status != 101)
+        feed_used(&self->feed, answer.size); /* news on the way, and the answer is to follow */
     if (result == 0)
         return false;
     if (result < 0) {

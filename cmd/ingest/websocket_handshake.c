@@ -170,8 +170,10 @@ int ws_read_answer(ws_answer_t *answer, const ws_request_t *request, text_t data
     int result = answer->status == 101 ? read_agreement(answer, request, lines, &space, err) : 0;
     text_t after = header(lines, "Retry-After", &space);
     err_t unused;
-    if (text_to_int(after, &answer->retry_after, &unused) || answer->retry_after < 0 || answer->retry_after > 86400)
+    if (text_to_int(after, &answer->retry_after, &unused) || answer->retry_after < 0)
         answer->retry_after = 0;
+    if (answer->retry_after > 86400)
+        answer->retry_after = 86400;
     text_t line;
     while (text_split(&lines, '\n', &line)) {
         if (is_named(line, "Location"))

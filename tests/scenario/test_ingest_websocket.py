@@ -341,6 +341,17 @@ def test_what_is_no_websocket_is_told_and_tried_again(tools, own, reply, words):
     tool.wait_err(words + ".*; trying again")
 
 
+def test_answers_of_1xx_come_before_the_one_that_counts(tools, own):
+    def script(peer, request, number):
+        peer.sendall(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + answer(request) + text('{"n": 1}'))
+        while peer.recv(65536):
+            pass
+    server = own(RawServer, script)
+    tool = ingest(tools, server.url())
+    assert tool.wait_events(1) == [{"n": 1}]
+    assert tool.terminate() == 0 and len(server.requests) == 1
+
+
 def test_an_answer_that_does_not_come(tools, own):
     server = own(RawServer, lambda peer, request, number: server.ended.wait())
     tool = ingest(tools, server.url(), "--connect-timeout", "100ms")
