@@ -334,7 +334,8 @@ static void on_passed(void *argument) {
 
 /* One shot, compressed: all up to the place has to be read. */
 static tail_found_t restore_packed(file_input_t *self, const filemark_t *mark, bool same) {
-    if (!(same || mark->head_size) || !unpack_begins(mark, self->fd))
+    uint8_t head[FILEMARK_HEAD];
+    if (!(same || mark->head_size) || !filemark_begins(mark, head, unpack_head(self->fd, head)))
         return TAIL_GONE;
     if (!mark->offset)
         return TAIL_FOUND;

@@ -61,6 +61,10 @@ void filemark_make(filemark_t *mark, const filetrace_t *trace, uint64_t device, 
     mark->before = XXH3_64bits(trace->before, trace->before_size);
 }
 
+bool filemark_begins(const filemark_t *mark, const uint8_t *head, size_t size) {
+    return size >= mark->head_size && XXH3_64bits(head, mark->head_size) == mark->head;
+}
+
 bool filemark_fits(const filemark_t *mark, int fd) {
     struct stat status;
     uint8_t head[FILEMARK_HEAD], before[FILEMARK_BEFORE];

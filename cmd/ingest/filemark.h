@@ -35,6 +35,8 @@ bool filetrace_same_head(const filetrace_t *trace, int fd);          /* the file
 bool filetrace_same_place(const filetrace_t *trace, const filemark_t *mark);     /* the bytes that were used last are those before the mark */
 
 void filemark_make(filemark_t *mark, const filetrace_t *trace, uint64_t device, uint64_t inode, uint64_t offset);
+/* A file with these first bytes, FILEMARK_HEAD or all, begins as that one does. */
+bool filemark_begins(const filemark_t *mark, const uint8_t *head, size_t size);
 /* The file holds what was read up to there. When nothing is known every file does. */
 bool filemark_fits(const filemark_t *mark, int fd);
 /* Opens the file of the directory with the mark's inode number that it fits to. -1: there is none, or nothing is known of the file. */

@@ -187,8 +187,9 @@ static int open_plainly(const tail_t *tail, const candidate_t *candidate) {
 static bool may_fit(const tail_t *tail, const filemark_t *mark, const candidate_t *candidate) {
     if (!format_packed(candidate->name))
         return candidate->size >= mark->offset;
+    uint8_t head[FILEMARK_HEAD];
     int fd = open_plainly(tail, candidate);
-    bool fits = fd >= 0 && unpack_begins(mark, fd);
+    bool fits = fd >= 0 && filemark_begins(mark, head, unpack_head(fd, head));
     if (fd >= 0)
         close(fd);
     return fits;
@@ -330,12 +331,12 @@ static bool is_copy(const tail_t *tail, const filemark_t *read, const candidate_
 }
 
 /* All that it holds was read before. */
-static bool is_packed_finished(const tail_t *tail, int fd, const unpack_job_t *job) {
+static bool is_packed_finished(const tail_t *tail, const uint8_t *head, size_t head_size, const unpack_job_t *job) {
     uint64_t size;
     const filetrace_t *trace = unpack_job_whole(job, &size);
     for (unsigned i = 0; trace && i < TAIL_KEPT; i++) {
         const filemark_t *done = &tail->finished[i];
-        if (done->offset && done->offset == size && filetrace_same_place(trace, done) && unpack_begins(done, fd))
+        if (done->offset && done->offset == size && filetrace_same_place(trace, done) && filemark_begins(done, head, head_size))
             return true;
     }
     return false;
@@ -343,17 +344,19 @@ static bool is_packed_finished(const tail_t *tail, int fd, const unpack_job_t *j
 
 /* The same of a compressed file, before it is expanded: all that it holds was read already, or will be. */
 static bool is_packed_copy(tail_t *tail, const filemark_t *read, const candidate_t *candidate) {
+    uint8_t head[FILEMARK_HEAD];
     bool copy = false, asks = false;
     int fd = format_packed(candidate->name) ? open_plainly(tail, candidate) : -1;
     if (fd < 0)
         return false;
-    if (read && (!read->head_size || !unpack_begins(read, fd)))
+    size_t head_size = unpack_head(fd, head);
+    if (read && !(read->head_size && filemark_begins(read, head, head_size)))
         read = NULL;
     for (unsigned i = 0; !read && !asks && i < TAIL_KEPT; i++)
-        asks = tail->finished[i].offset && unpack_begins(&tail->finished[i], fd);
+        asks = tail->finished[i].offset && filemark_begins(&tail->finished[i], head, head_size);
     const unpack_job_t *job = read || asks ? tail_unpack(tail, fd, candidate->name, false, read) : NULL;
     if (job)
-        copy = unpack_job_fits(job) || is_packed_finished(tail, fd, job);
+        copy = unpack_job_fits(job) || is_packed_finished(tail, head, head_size, job);
     close(fd);
     return copy;
 }

@@ -5,7 +5,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include "base/memory.h"
 
@@ -118,10 +117,9 @@ static size_t read_whole(unpack_t *unpack, uint8_t *out, size_t size) {
     return got;
 }
 
-bool unpack_begins(const filemark_t *mark, int fd) {
+size_t unpack_head(int fd, uint8_t head[FILEMARK_HEAD]) {
     unpack_t *unpack = unpack_new(fd);
-    uint8_t head[FILEMARK_HEAD];
-    bool fits = unpack && read_whole(unpack, head, mark->head_size) == mark->head_size && XXH3_64bits(head, mark->head_size) == mark->head;
+    size_t size = unpack ? read_whole(unpack, head, FILEMARK_HEAD) : 0;
     unpack_free(unpack);
-    return fits;
+    return size;
 }

@@ -16,8 +16,8 @@ unpack_t *unpack_new(int fd);
 ssize_t unpack_read(unpack_t *unpack, void *out, size_t size, const char **error);
 void unpack_free(unpack_t *unpack);                   /* NULL is legal */
 
-/* The first bytes of what it holds are those of the mark; nothing else is looked at. */
-bool unpack_begins(const filemark_t *mark, int fd);
+/* The first bytes of what it holds, for filemark_begins; how many. */
+size_t unpack_head(int fd, uint8_t head[FILEMARK_HEAD]);
 
 /* A way of compressing; what follows is between unpack.c and those of them. */
 typedef struct unpack_input {

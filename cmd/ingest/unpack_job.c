@@ -104,9 +104,10 @@ static void tell_unwritten(const unpack_job_t *job, const err_t *err) {
 /* False: there is nothing to be done. */
 static bool begin(unpack_job_t *job) {
     err_t err;
+    uint8_t head[FILEMARK_HEAD];
     job->begun = true;
     job->unpack = unpack_new(job->task.fd);
-    job->compares = job->task.mark && unpack_begins(&job->mark, job->task.fd);
+    job->compares = job->task.mark && filemark_begins(&job->mark, head, unpack_head(job->task.fd, head));
     if (!job->unpack || (job->task.only_mark && !job->compares))
         return false;
     if (!job->task.expand)
