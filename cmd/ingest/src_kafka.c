@@ -9,7 +9,6 @@
 #include "base/memory.h"
 #include "data/pack.h"
 #include "kafka.h"
-#include "net/tls.h"
 
 #define PARTS_MAX 100000
 #define LIKE "an address of Kafka looks like kafka://host:9092/topic or kafka://host1:9092,host2:9092/topic"
@@ -33,7 +32,9 @@ static const option_t options[] = {
     {"retry-min", OPTION_DURATION, AT(retry_min), "1s", "DURATION", "wait before a broker is tried again; doubled with each failure", NS_PER_MS, 3600 * NS_PER_S},
     {"retry-max", OPTION_DURATION, AT(retry_max), "1m", "DURATION", "longest wait between attempts", NS_PER_MS, 3600 * NS_PER_S},
     {"tls", OPTION_BOOL, AT(tls), NULL, NULL, "encrypt, and verify the brokers' certificates"},
-    TLS_CLIENT_OPTIONS(kafka_settings_t, TLS_CLIENT_TRUST "; implies --tls"),
+    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's; implies --tls"},
+    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for brokers that want one"},
+    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key"},
     {0},
 };
 

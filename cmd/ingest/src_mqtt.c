@@ -8,7 +8,6 @@
 #include "data/pack.h"
 #include "mqtt.h"
 #include "mqtt_presence.h"
-#include "net/tls.h"
 #include "payload.h"
 #include "server_url.h"
 #include "source.h"
@@ -49,7 +48,9 @@ static const option_t options[] = {
     {"connect-timeout", OPTION_DURATION, AT(connect_timeout), "10s", "DURATION", "for name look-up, connection and TLS", NS_PER_MS, 3600 * NS_PER_S},
     {"retry-min", OPTION_DURATION, AT(retry_min), "1s", "DURATION", "wait after a first failure; doubled with each further one", NS_PER_MS, 3600 * NS_PER_S},
     {"retry-max", OPTION_DURATION, AT(retry_max), "1m", "DURATION", "longest wait between attempts", NS_PER_MS, 86400 * NS_PER_S},
-    TLS_CLIENT_OPTIONS(mqtt_settings_t, TLS_CLIENT_TRUST),
+    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's"},
+    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one"},
+    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key"},
     {0},
 };
 

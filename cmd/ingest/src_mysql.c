@@ -6,7 +6,6 @@
 #include "base/memory.h"
 #include "base/url.h"
 #include "mysql_source.h"
-#include "net/tls.h"
 #include "poll_query.h"
 
 #define AT(field) offsetof(mysql_settings_t, field)
@@ -24,7 +23,9 @@ static const option_t options[] = {
     {"password", OPTION_SECRET, AT(password), NULL, "SECRET", "password; better in --settings than on the command line"},
     {"socket", OPTION_TEXT, AT(socket), NULL, "PATH", "the server's socket on this machine"},
     {"tls", OPTION_BOOL, AT(tls), "no", NULL, "encrypt, and verify the server's certificate and host against the system's authorities"},
-    TLS_CLIENT_OPTIONS(mysql_settings_t, TLS_CLIENT_TRUST "; implies --tls"),
+    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's; implies --tls"},
+    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one"},
+    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key"},
     {"connect-timeout", OPTION_DURATION, AT(timeout), "10s", "DURATION", "for name look-up, connection, TLS and log-in", NS_PER_S, 3600 * NS_PER_S},
     {"retry-min", OPTION_DURATION, AT(retry_min), "1s", "DURATION", "wait after a first failure; doubled with each further one", NS_PER_MS, 3600 * NS_PER_S},
     {"retry-max", OPTION_DURATION, AT(retry_max), "1m", "DURATION", "longest wait between attempts", NS_PER_MS, 86400 * NS_PER_S},

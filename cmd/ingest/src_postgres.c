@@ -7,7 +7,6 @@
 #include "base/memory.h"
 #include "base/url.h"
 #include "data/pack.h"
-#include "net/tls.h"
 #include "poll_query.h"
 #include "postgres.h"
 
@@ -32,7 +31,9 @@ static const option_t options[] = {
     {"hold", OPTION_DURATION, AT(hold), "0", "DURATION", "poll: take rows only so long after they were first seen", 0, 86400 * NS_PER_S},
     {"numeric", OPTION_CHOICE, AT(numeric), "exact", "exact|number|text", "numbers of the type numeric: as numbers where that is exact, always, or never"},
     {"password", OPTION_SECRET, AT(password), NULL, "SECRET", "password; better in --settings or a password file than on the command line"},
-    TLS_CLIENT_OPTIONS(postgres_settings_t, "certificates to trust; the server's is then verified, its host too"),
+    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust; the server's is then verified, its host too"},
+    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one"},
+    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key"},
     {"connect-timeout", OPTION_DURATION, AT(connect_timeout), "10s", "DURATION", "for connection, TLS and log-in", NS_PER_MS, 3600 * NS_PER_S},
     {"retry-min", OPTION_DURATION, AT(retry_min), "1s", "DURATION", "wait after a first failure; doubled with each further one", NS_PER_MS, 3600 * NS_PER_S},
     {"retry-max", OPTION_DURATION, AT(retry_max), "1m", "DURATION", "longest wait between attempts", NS_PER_MS, 86400 * NS_PER_S},

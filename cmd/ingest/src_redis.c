@@ -8,7 +8,6 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "data/pack.h"
-#include "net/tls.h"
 #include "redis_source.h"
 
 #define STREAMS_MAX 1000
@@ -37,7 +36,9 @@ static const option_t options[] = {
      3600 * NS_PER_S},
     {"retry-min", OPTION_DURATION, AT(retry_min), "1s", "DURATION", "wait after a first failure; doubled with each further one", NS_PER_MS, 3600 * NS_PER_S},
     {"retry-max", OPTION_DURATION, AT(retry_max), "1m", "DURATION", "longest wait between attempts", NS_PER_MS, 86400 * NS_PER_S},
-    TLS_CLIENT_OPTIONS(redis_settings_t, TLS_CLIENT_TRUST),
+    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's"},
+    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one"},
+    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key"},
     {0},
 };
 

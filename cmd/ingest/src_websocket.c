@@ -10,7 +10,6 @@
 #include "base/url.h"
 #include "data/json.h"
 #include "data/pack.h"
-#include "net/tls.h"
 #include "payload.h"
 #include "websocket.h"
 #include "websocket_handshake.h"
@@ -56,7 +55,9 @@ static const option_t options[] = {
     {"retry-max", OPTION_DURATION, AT(retry_max), "1m", "DURATION", "longest wait between attempts, unless the server asks for more", NS_PER_MS, 86400 * NS_PER_S},
     {"redirects", OPTION_INT, AT(redirects), "5", "N", "redirects followed at most", 0, 50},
     {"proxy", OPTION_SECRET, AT(proxy), NULL, "URL", "proxy to go through, which may hold a password; default: what http_proxy and the like say"},
-    TLS_CLIENT_OPTIONS(websocket_settings_t, TLS_CLIENT_TRUST),
+    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's"},
+    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one"},
+    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key"},
     {0},
 };
 

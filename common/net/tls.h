@@ -23,13 +23,6 @@ typedef struct tls_files {
     {"tls-key", OPTION_TEXT, offsetof(type, member.key), NULL, "FILE", "its private key"}, \
     {"tls-client-ca", OPTION_TEXT, offsetof(type, member.client_ca), NULL, "FILE", "take only clients with a certificate that one of these has signed"}
 
-/* Likewise of a driver that connects: its settings have tls_ca, tls_cert and tls_key. trust: what tls-ca is, as text for --help. */
-#define TLS_CLIENT_TRUST "certificates to trust instead of the system's"
-#define TLS_CLIENT_OPTIONS(type, trust) \
-    {"tls-ca", OPTION_TEXT, offsetof(type, tls_ca), NULL, "FILE", trust}, \
-    {"tls-cert", OPTION_TEXT, offsetof(type, tls_cert), NULL, "FILE", "our own certificate, for servers that want one"}, \
-    {"tls-key", OPTION_TEXT, offsetof(type, tls_key), NULL, "FILE", "its private key"}
-
 /* What can be told wrong about them without opening a file. */
 int tls_files_check(const tls_files_t *files, err_t *err);
 
