@@ -278,9 +278,14 @@ static size_t on_data(void *own, const char *data, size_t size, bool at_end) {
     return used;
 }
 
+static bool is_between_requests(void *own) {
+    const http_exchange_t *exchange = own;
+    return exchange->phase == PHASE_HEAD && !exchange->remaining;
+}
+
 static void on_expired(void *own) {
     http_exchange_t *exchange = own;
-    if (exchange->phase != PHASE_HEAD || exchange->remaining)
+    if (!is_between_requests(exchange))
         refuse(exchange, 408, "the request took too long");
 }
 
@@ -319,6 +324,7 @@ http_server_t *http_server_new(const http_server_setup_t *setup, err_t *err) {
         .data = on_data,
         .expired = on_expired,
         .crowded = on_crowded,
+        .spare = is_between_requests,
         .closed = on_closed,
         .argument = server,
     };

@@ -17,6 +17,7 @@
 #define HANDSHAKES 64u                 /* under way at once */
 #define HANDSHAKE (10 * NS_PER_S)      /* for one */
 #define HANDSHAKE_FAIR (1 * NS_PER_S)  /* one that takes longer gives way to a new connection */
+#define SPARE_FAIR (1 * NS_PER_S)      /* and so does who has nothing to say for longer */
 
 /* ---- room for connections ---- */
 
@@ -30,21 +31,41 @@ static connection_t *laggard(const listener_t *listener) {
     return late ? oldest : NULL;
 }
 
+/* Nothing is under way on it, neither here nor with its protocol. */
+static bool is_spare(const connection_t *connection) {
+    bool quiet = !connection->in.size && !connection->out.size && !connection->held && !connection->crowded && !connection->ending;
+    return quiet && !connection->gone && connection->own && connection->listener->setup.spare(connection->own);
+}
+
+/* The connection that gives way to a new one: a handshake, or the one that has been quiet for longest. What waits to be read is not seen while paused. */
+static connection_t *yielding(const listener_t *listener) {
+    connection_t *oldest = laggard(listener);
+    if (oldest || listener->shaking >= HANDSHAKES || !listener->setup.spare || listener->paused)
+        return oldest;
+    for (connection_t *connection = listener->first; connection; connection = connection->next)
+        if (is_spare(connection) && (!oldest || connection->heard < oldest->heard))
+            oldest = connection;
+    bool late = oldest && loop_now(listener->setup.loop) - oldest->heard >= SPARE_FAIR;
+    return late ? oldest : NULL;
+}
+
 static bool is_full(const listener_t *listener) {
     return listener->count >= listener->setup.connections || listener->shaking >= HANDSHAKES;
 }
 
 static void make_room(listener_t *listener) {
-    connection_t *connection = is_full(listener) ? laggard(listener) : NULL;
+    connection_t *connection = is_full(listener) ? yielding(listener) : NULL;
     if (!connection)
         return;
-    if (log_limited(&listener->limit))
+    if (!connection->shaking)
+        log_debug("%s: closed between two requests, as others wait", connection->place);
+    else if (log_limited(&listener->limit))
         log_warning("%s: the TLS handshake takes too long: ended, as others wait", connection->place);
     connection_drop(connection);
 }
 
 void listener_accept_more(listener_t *listener) {
-    bool full = is_full(listener) && !laggard(listener);
+    bool full = is_full(listener) && !yielding(listener);
     if (full && !listener->full && log_limited(&listener->limit))
         log_warning("%s: %u connections are open, %u of them in TLS's handshake, which is as many as is allowed (--connections): others wait",
                     listener->setup.scheme, listener->count, listener->shaking);
@@ -169,7 +190,7 @@ static void add(listener_t *listener, int fd, const struct sockaddr_storage *pee
 
 static void on_accept(void *argument, uint32_t events) {
     listener_t *listener = argument;
-    for (int i = 0; i < ACCEPTS && (!is_full(listener) || laggard(listener)); i++) {
+    for (int i = 0; i < ACCEPTS && (!is_full(listener) || yielding(listener)); i++) {
         struct sockaddr_storage peer = {0};
         socklen_t size = sizeof peer;
         int fd = accept4(listener->setup.fd, (struct sockaddr *) &peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);

@@ -36,6 +36,8 @@ typedef struct listener_setup {
     size_t (*data)(void *own, const char *data, size_t size, bool at_end);
     void (*expired)(void *own);    /* idle, or beyond connection_limit: may say so with connection_put. May be NULL */
     void (*crowded)(void *own);    /* there was no room for it: may say so with connection_put. May be NULL */
+    /* Nothing is under way on it: after a second of that it gives way to a new connection when there is no room for both. NULL: none does. */
+    bool (*spare)(void *own);
     void (*closed)(void *own);     /* the last call: frees own */
     void *argument;
 } listener_setup_t;

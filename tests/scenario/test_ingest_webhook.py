@@ -444,3 +444,21 @@ def test_many_clients_at_once(tools):
 def test_what_no_request_could_ever_bring_is_refused_at_once(tools, address, options, words):
     done = tools.run("ingest", address, *options, "--check")
     assert done.status == 64 and words in done.err and "secret" not in done.err, done.err
+
+
+def test_kept_connections_make_room_for_new_ones(tools):
+    tool = tools.start("ingest", LOCAL, "--connections", "3", "--idle", "0")
+    kept = [Client(tool) for _ in range(3)]
+    for n, client in enumerate(kept):
+        assert client.post({"n": n})[0] == 202
+    busy = kept[2].connection.sock
+    busy.sendall(b"POST /hook HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\n{")      # a request under way is not ended for anybody
+    later = [Client(tool) for _ in range(2)]
+    for n, client in enumerate(later, 3):
+        assert client.post({"n": n})[0] == 202
+    busy.sendall(b'"n":5}')
+    assert busy.recv(65536).startswith(b"HTTP/1.1 202 ")
+    for client in kept[:2]:
+        assert client.connection.sock.recv(1) == b""
+    assert sorted(numbers(tool.wait_events(6))) == list(range(6))
+    assert tool.terminate() == 0
