@@ -89,7 +89,7 @@ static void print_count(const topology_stage_t *stage) {
     const char *reason = json_string_value(json_object_get(letter, "reason")), *time = json_string_value(json_object_get(letter, "time"));
     printf("%-20s %10llu %12llu  ", stage->name, (unsigned long long) count.letters, (unsigned long long) count.bytes);
     if (reason)
-        printf("%.24s  %.*s", time ? time : "", REASON_SHOWN, reason);
+        printf("%.19s%s  %.*s", time ? time : "", time ? "Z" : "", REASON_SHOWN, reason);
     putchar('\n');
     json_decref(newest);
 }
@@ -125,12 +125,13 @@ static int replay_one(const replay_t *replay, const topology_stage_t *stage, boo
     replay_result_t result = {0};
     err_t err = {{0}};
     if (dry_run) {
-        printf("%s: %llu dead letters would be sent again\n", stage->name, (unsigned long long) count.letters);
+        printf("%s: %llu dead letter%s would be sent again\n", stage->name, (unsigned long long) count.letters, count.letters == 1 ? "" : "s");
         return 0;
     }
     if (replay_stage(replay, stage, &result, &err))
         return text_starts(err.text, stage->name) && err.text[strlen(stage->name)] == ' ' ? command_failed("%s", err.text) : command_failed("%s: %s", stage->name, err.text);
-    printf("%s: %llu dead letters sent again as %llu events", stage->name, (unsigned long long) result.letters, (unsigned long long) result.sent);
+    printf("%s: %llu dead letter%s sent again as %llu event%s", stage->name, (unsigned long long) result.letters, result.letters == 1 ? "" : "s",
+           (unsigned long long) result.sent, result.sent == 1 ? "" : "s");
     if (result.again)
         printf("; %llu could not be read again, and are dead letters still", (unsigned long long) result.again);
     if (result.unusable)

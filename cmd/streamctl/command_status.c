@@ -72,7 +72,7 @@ static void print_stage(const json_t *stage) {
     else if (!counts.healthy && number)
         printf("%s", counts.health);
     if (counts.dead > 0)
-        printf("%s%.0f events dead", *message || down ? "; " : "", counts.dead);
+        printf("%s%.0f event%s dead", *message || down ? "; " : "", counts.dead, counts.dead == 1 ? "" : "s");
     putchar('\n');
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 
 from instance import control, csv_source, write_csv  # noqa: F401
@@ -91,6 +92,8 @@ def test_dead_letters_are_counted_and_shown(control, directory):
     lines = control.good("dead", config).splitlines()
     count = {line.split()[0]: line.split()[1] for line in lines[1:]}
     assert count["rows"] == "1" and count["broadcast"] == "0", lines
+    assert re.search(r"^rows +1 +\d+  \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ  \w", "\n".join(lines), re.M), lines
+    assert "1 event dead\n" in control.good("status", config) + "\n"
     (letter,) = map(json.loads, control.good("dead", config, "rows").splitlines())
     assert letter["stage"] == "rows" and "sensor,4" in letter["text"] and letter["reason"] in "".join(lines)
     assert control.command("dead", config, "nix").status == 1
