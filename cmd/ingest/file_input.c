@@ -412,7 +412,7 @@ static int restored(file_input_t *self, const stored_t *stored, bool found, err_
         self->skip = stored->skip;
     } else if (!text_is(stored->path, self->full_path)) { /* nor is it the directory under another name */
         return err_set(err, "it was made for %.*s", (int) (stored->path.size < 200 ? stored->path.size : 200), stored->path.data);
-    } else if (stored->place.mark.head_size) {
+    } else if (stored->place.mark.head_size && access(self->path, F_OK) == 0) { /* else it was deleted, and there is none */
         log_warning("%s is another file than the one read before, of which the rest is gone: reading from its beginning", self->path);
     }
     return 0;

@@ -1,6 +1,7 @@
 """ingest with a pattern or a directory: many files, each with a place of its own, exact over kills and rotations; a few of them open at a time."""
 
 import os
+import re
 import shutil
 import time
 
@@ -232,6 +233,28 @@ def test_followed_files_are_exact_over_kills_and_rotations(tools, directory, way
     runs = Runs(tools, directory, "*.ndjson", "--follow", "--rotate-wait", "100ms", "--batch-size", "50", seed=seed)
     writers = [Numbered(directory / f"app{f:02}.ndjson", f * each, each, ways, seed * 100 + f) for f in range(files)]
     assert follow_over_kills(runs, writers, each).terminate() == 0
+
+
+def test_files_that_are_deleted_are_not_said_to_be_others(tools, directory):
+    """Also those that were not open when they went."""
+    for n in range(40):
+        append(directory / f"a{n}.ndjson", n)
+    tool = start_ready(tools, "*.ndjson", "--follow")
+    assert sorted(seen_events(tool, 40)) == list(range(40))
+    for n in range(40):
+        os.unlink(directory / f"a{n}.ndjson")
+    append(directory / "b.ndjson", 40)
+    assert sorted(seen_events(tool, 41)) == list(range(41))
+    os.unlink(directory / "b.ndjson")
+    append(directory / "b.ndjson", 41)                      # this is one, and is told at most
+    assert sorted(seen_events(tool, 42)) == list(range(42))
+    assert tool.terminate() == 0
+    assert not re.search(r"a\d+\.ndjson is another file", tool.err), tool.err
+
+
+def seen_events(tool, count):
+    tool.wait_events(count)
+    return seen(tool)
 
 
 def test_many_files_with_few_of_them_open(tools, directory):
