@@ -13,9 +13,12 @@
 #define FIELDS 7
 
 void http_cut_fini(http_cut_t *cut) {
+    for (uint32_t i = 0; i < cut->refused_count; i++)
+        mem_free(cut->refused[i].reason);
+    mem_free(cut->refused);
     mem_free(cut->input);
     mem_free(cut->origin);
-    cut->input = cut->origin = NULL;
+    *cut = (http_cut_t){0};
 }
 
 bool http_cut_has(const http_cut_t *cut, const char *input, const frame_t *frame) {

@@ -8,6 +8,11 @@
 #include "base/err.h"
 #include "data/frame.h"
 
+typedef struct http_refused {
+    uint32_t first, count;             /* events of the batch */
+    char *reason;
+} http_refused_t;
+
 /* Which frames of one sender make a batch of the HTTP sink, so that it can be made again as it was. */
 typedef struct http_cut {
     char *input, *origin;              /* stage_input_key of the input, and the sender's name for itself; "" for text, which has no numbers */
@@ -15,6 +20,9 @@ typedef struct http_cut {
     bool any_epoch;                    /* the sender never gives a number out twice: its epoch does not matter */
     uint32_t part;                     /* events: a frame with more goes in parts of so many */
     bool noted, safe;                  /* it is on its way to the disk; it is there */
+    uint32_t from;                     /* events that are confirmed or refused, in parts: not stored, a restart begins with the first part again */
+    http_refused_t *refused;
+    uint32_t refused_count;
     bool dropped;                      /* what is still to come of it is dropped, too */
 } http_cut_t;
 

@@ -293,6 +293,11 @@ static void recovered(sink_t *sink) {
     sink->queue->trouble[0] = 0;
 }
 
+void sink_works(sink_t *sink) {
+    if (sink->queue->pause)
+        recovered(sink);
+}
+
 static void answer(sink_t *sink, entry_t *entry, sink_result_t result, const char *reason, int64_t now) {
     struct sink_queue *queue = sink->queue;
     delivery_t *delivery = entry->delivery;

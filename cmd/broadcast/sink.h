@@ -100,6 +100,7 @@ struct sink {
 /* For drivers. `count` of the oldest unanswered frames; with SINK_RETRY it is not looked at. reason: NULL with SINK_OK. */
 void sink_answer(sink_t *sink, sink_result_t result, uint32_t count, const char *reason);
 void sink_more(sink_t *sink);
+void sink_works(sink_t *sink);                        /* it has taken a part of a frame: the pauses begin anew */
 /* Answers for one frame that the driver was given, where they do not come in order. Of the frames of one origin they must. */
 void sink_answer_one(sink_t *sink, const frame_t *frame, sink_result_t result, const char *reason);
 /* Before the frame's answer (SINK_OK): this event of it is refused, and becomes a dead letter. */

@@ -27,11 +27,6 @@ typedef struct waiting {
     const char *input;                 /* the key of its input; borrowed */
 } waiting_t;
 
-typedef struct refused {
-    uint32_t first, count;             /* events of the batch */
-    char *reason;
-} refused_t;
-
 typedef struct batch batch_t;
 struct batch {
     sink_t *sink;
@@ -39,11 +34,9 @@ struct batch {
     http_cut_t cut;
     frame_t **frames;                  /* borrowed; the sink's queue holds them */
     uint32_t count, events;
-    uint32_t from, size;               /* the part that is under way */
+    uint32_t size;                     /* of the part that is under way */
     http_transfer_t *transfer;
     bool begun, done;                  /* it has left; it is confirmed or refused */
-    refused_t *refused;
-    uint32_t refused_count;
 };
 
 typedef struct http_sink {
@@ -179,9 +172,6 @@ static batch_t *next_batch(sink_t *sink, bool all) {
 }
 
 static void free_batch(batch_t *batch) {
-    for (uint32_t i = 0; i < batch->refused_count; i++)
-        mem_free(batch->refused[i].reason);
-    mem_free(batch->refused);
     mem_free(batch->frames);
     http_cut_fini(&batch->cut);
     mem_free(batch);
@@ -202,7 +192,7 @@ static void put_body(const batch_t *batch, buf_t *out) {
         event_t event;
         for (uint32_t n = 0; n < frame->events; n++, number++) {
             bool sound = frame_next(frame, &walk, &event) == 1;
-            if (number < batch->from || number >= batch->from + batch->size)
+            if (number < batch->cut.from || number >= batch->cut.from + batch->size)
                 continue;
             size_t before = out->size;
             if (!first && self->form == BODY_ARRAY)
@@ -226,7 +216,7 @@ static void put_key(const batch_t *batch, buf_t *out) {
     buf_put_text(out, "Idempotency-Key: ");
     http_cut_put_key(&batch->cut, batch->sink->name, out);
     if (batch->size < batch->events)
-        buf_format(out, "-%u+%u", batch->from, batch->size);
+        buf_format(out, "-%u+%u", batch->cut.from, batch->size);
 }
 
 /* For people: without our secrets, which servers like to quote. */
@@ -246,7 +236,7 @@ static void send_part(batch_t *batch) {
     size_t count = 0;
     buf_t body = {0}, key = {0};
     err_t err;
-    uint32_t left = batch->events - batch->from;
+    uint32_t left = batch->events - batch->cut.from;
     /* Frames that go together go whole; one that is longer than a batch goes in parts. */
     batch->size = batch->count == 1 && left > batch->cut.part ? batch->cut.part : left;
     put_body(batch, &body);
@@ -315,11 +305,11 @@ static void answer(batch_t *batch) {
         frame_t *frame = batch->frames[f];
         frame_walk_t walk = {0};
         event_t event;
-        for (uint32_t n = 0; batch->refused_count && n < frame->events; n++, number++) {
+        for (uint32_t n = 0; batch->cut.refused_count && n < frame->events; n++, number++) {
             if (frame_next(frame, &walk, &event) != 1)
                 continue;
-            for (uint32_t i = 0; i < batch->refused_count; i++) {
-                const refused_t *refused = &batch->refused[i];
+            for (uint32_t i = 0; i < batch->cut.refused_count; i++) {
+                const http_refused_t *refused = &batch->cut.refused[i];
                 if (number >= refused->first && number < refused->first + refused->count)
                     sink_refuse(sink, frame, &event, refused->reason);
             }
@@ -355,8 +345,8 @@ static void refuse(batch_t *batch, const http_response_t *response) {
         buf_put_text(&reason, ": ");
         put_said(batch->sink->own, &reason, said, ANSWER_SHOWN);
     }
-    batch->refused = mem_resize(batch->refused, (batch->refused_count + 1) * sizeof *batch->refused);
-    batch->refused[batch->refused_count++] = (refused_t){batch->from, batch->size, mem_text(buf_text(&reason))};
+    batch->cut.refused = mem_resize(batch->cut.refused, (batch->cut.refused_count + 1) * sizeof *batch->cut.refused);
+    batch->cut.refused[batch->cut.refused_count++] = (http_refused_t){batch->cut.from, batch->size, mem_text(buf_text(&reason))};
     buf_fini(&reason);
 }
 
@@ -384,8 +374,9 @@ static void on_done(void *argument, const http_response_t *response) {
         buf_fini(&reason);
         return;
     }
-    batch->from += batch->size;
-    if (batch->from < batch->events) {
+    batch->cut.from += batch->size;
+    if (batch->cut.from < batch->events) {
+        sink_works(sink);              /* the part is done with, whatever becomes of the next one */
         send_part(batch);
         return;
     }
@@ -401,7 +392,10 @@ static void add_batch(sink_t *sink, batch_t *batch) {
         end = &(*end)->next;
     *end = batch;
     self->batch_count++;
-    if (sink->progress && batch->cut.origin[0] && !batch->cut.safe)
+    if (batch->cut.from >= batch->events) { /* confirmed before another one failed */
+        batch->done = true;
+        answer_done(sink);
+    } else if (sink->progress && batch->cut.origin[0] && !batch->cut.safe)
         sink_hurry(sink);              /* it leaves when it is stored */
     else
         send_part(batch);

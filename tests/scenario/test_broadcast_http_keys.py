@@ -127,6 +127,23 @@ def test_parts_of_a_long_frame_are_the_same_when_batches_are_smaller_after_a_res
     assert server.seqs() == list(range(2000))
 
 
+@pytest.mark.parametrize("state", [True, False])
+def test_a_part_that_was_confirmed_is_not_sent_again(tools, serve, directory, state):
+    """Frames of many parts, at a server that fails every third time: each part is confirmed or refused once."""
+    def behave(number, key, body):
+        return 503 if number % 3 == 0 else 422 if json.loads(body)[0]["seq"] % 7 == 0 else 200
+    server = serve(behave)
+    (directory / "in.ndjson").write_bytes(ndjson({"seq": n} for n in range(2000)))
+    link = f"ipc://{directory}/link"
+    sender = tools.start("ingest", "in.ndjson", "--to", link, "--state", "sender", "--batch-size", "200", "--flush", "1s")
+    broadcast = tools.start("broadcast", server.url, "--batch", "20", "--from", link, "--dead-letter", "dead.ndjson", *(["--state", "state"] if state else []))
+    assert sender.wait(60) == 0 and broadcast.wait() == 0
+    answered = collections.Counter(headers["Idempotency-Key"] for n, (*_, headers, _) in enumerate(server.requests, 1) if n % 3)
+    assert set(answered.values()) == {1}
+    dead = [letter["event"]["seq"] for letter in lines_of(directory / "dead.ndjson")]
+    assert dead and sorted(server.seqs() + dead) == list(range(2000))
+
+
 def test_without_state_numbers_that_are_given_out_again_are_other_keys(tools, serve, directory):
     """The sender's power goes before it has synced: its next frame has the number of one that was sent, and holds more."""
     server, link, path = serve(), f"ipc://{directory}/link", directory / "in.ndjson"
