@@ -145,6 +145,7 @@ static int subscribe_open(link_receiver_t **receiver, loop_t *loop, const link_e
         set_topics(subscribe, &endpoint->topics);
         subscribe->watch = loop_socket(loop, subscribe->socket, ZMQ_POLLIN, on_data, subscribe);
         zlink_monitor_init(&subscribe->monitor, loop, subscribe->socket, connections_changed, subscribe);
+        zlink_monitor_understood(&subscribe->monitor);
         result = zlink_attach(subscribe->socket, address.data, address.bind, endpoint->text, err);
     }
     if (result == 0)

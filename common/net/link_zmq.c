@@ -189,7 +189,8 @@ static bool monitor_next(zlink_monitor_t *monitor, int *came) {
     zmq_recv(monitor->events, NULL, 0, ZMQ_DONTWAIT);     /* the endpoint */
     uint16_t number;
     memcpy(&number, event, sizeof number);
-    *came = number == ZMQ_EVENT_ACCEPTED || number == ZMQ_EVENT_CONNECTED ? 1 : number == ZMQ_EVENT_DISCONNECTED ? -1 : 0;
+    bool begun = monitor->understood ? number == ZMQ_EVENT_HANDSHAKE_SUCCEEDED : number == ZMQ_EVENT_ACCEPTED || number == ZMQ_EVENT_CONNECTED;
+    *came = begun ? 1 : number == ZMQ_EVENT_DISCONNECTED ? -1 : 0;
     return true;
 }
 
@@ -213,11 +214,15 @@ static void on_event(void *argument) {
 void zlink_monitor_init(zlink_monitor_t *monitor, loop_t *loop, void *socket, void (*changed)(void *argument, bool came), void *argument) {
     *monitor = (zlink_monitor_t){.socket = socket, .changed = changed, .argument = argument};
     char *name = mem_format("inproc://monitor-%p", socket);
-    ASSERT(zmq_socket_monitor(socket, name, ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_CONNECTED | ZMQ_EVENT_DISCONNECTED) == 0);
+    ASSERT(zmq_socket_monitor(socket, name, ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_CONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED) == 0);
     monitor->events = zmq_socket(link_context(), ZMQ_PAIR);
     ASSERT(monitor->events && zmq_connect(monitor->events, name) == 0);
     mem_free(name);
     monitor->watch = loop_socket(loop, monitor->events, ZMQ_POLLIN, on_event, monitor);
+}
+
+void zlink_monitor_understood(zlink_monitor_t *monitor) {
+    monitor->understood = true;
 }
 
 void zlink_monitor_fini(zlink_monitor_t *monitor) {

@@ -49,10 +49,12 @@ typedef struct zlink_monitor {
     void *socket, *events;
     loop_watch_t *watch;
     uint32_t connections;
+    bool understood;                      /* those count only at whose other end somebody has proved to be of a kind that fits */
     void (*changed)(void *argument, bool came);
     void *argument;
 } zlink_monitor_t;
 void zlink_monitor_init(zlink_monitor_t *monitor, loop_t *loop, void *socket, void (*changed)(void *argument, bool came), void *argument);
+void zlink_monitor_understood(zlink_monitor_t *monitor);   /* right after that: see there */
 void zlink_monitor_drain(zlink_monitor_t *monitor);   /* takes in what has happened by now */
 void zlink_monitor_fini(zlink_monitor_t *monitor);    /* before the socket is closed */
 

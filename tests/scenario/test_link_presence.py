@@ -50,3 +50,17 @@ def test_who_has_ended_or_comes_only_now_and_then_is_not_missed(tools, directory
     later = tools.start("process", "", "--from", other)      # whose patience ends when that of the first one has ended
     says(later, f"info process[process] {other}: no sender is there yet; it is waited for")
     assert receiver.running and receiver.err == ""
+
+
+def test_a_subscriber_at_what_is_no_publisher_learns_that_none_is_there(tools):
+    port = free_port()
+    sender = tools.start("ingest", "generator:sensors", "--rate", "10", "--to", f"tcp://127.0.0.1:{port}")
+    subscriber = tools.start("process", "", "--from", f"sub+tcp://127.0.0.1:{port}")
+    says(subscriber, f"sub+tcp://127.0.0.1:{port}: no publisher answers there yet")
+    assert "no sign" not in subscriber.err
+    port = free_port()
+    another = tools.start("process", "", "--from", f"sub+tcp://127.0.0.1:{port}")
+    says(another, "no publisher answers there yet")
+    tools.start("broadcast", "null:", "--pub", f"tcp://127.0.0.1:{port}", "--stay", pipe=True)
+    says(another, "the publisher is there now")
+    assert sender.running
