@@ -97,6 +97,17 @@ static int check_sides(stage_t *stage, err_t *err) {
     return 0;
 }
 
+/* Options of a format need a sink that writes it. */
+static int holds(const void *argument, text_t name, text_t value) {
+    const broadcast_t *broadcast = argument;
+    bool found = false;
+    if (!text_is(name, "format"))
+        return -1;
+    for (size_t i = 0; i < broadcast->sinks.count; i++)
+        found |= broadcast->sinks.items[i]->format && text_is(value, broadcast->sinks.items[i]->format->name);
+    return found;
+}
+
 static int check(stage_t *stage, err_t *err) {
     broadcast_t *broadcast = stage->own;
     complete_endpoints(&broadcast->pub);
@@ -105,7 +116,8 @@ static int check(stage_t *stage, err_t *err) {
             return err_wrap(err, "--pub %s", broadcast->pub.items[i]);
     if (!broadcast->sinks.count && !broadcast->pub.count && sink_add_url(&broadcast->sinks, "stdout:", err))
         return -1;
-    return sink_list_check(&broadcast->sinks, stage, err) || check_sides(stage, err) ? -1 : 0;
+    const stage_scope_t scope = {.holds = holds, .argument = broadcast};
+    return sink_list_check(&broadcast->sinks, stage, err) || check_sides(stage, err) || stage_check_needs(stage, &scope, err) ? -1 : 0;
 }
 
 static void link_failed(void *argument, const char *reason) {
@@ -381,6 +393,8 @@ static const tool_t tool = {
     .usage = "[SINK [SINK_OPTION]...]... [OPTION]...",
     .has_inputs = true,
     .options = options,
+    .formats = format_written_options,
+    .driver_tables = sink_tables,
     .state_size = sizeof(broadcast_t),
     .argument = take_argument,
     .option = take_option,

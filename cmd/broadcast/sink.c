@@ -87,7 +87,7 @@ const char *sink_tag(const sink_t *sink, const frame_t *frame) {
     return one_stream || sink->stage->settings.from.count <= 1 ? NULL : frame->topic;
 }
 
-int sink_format(const sink_t *sink, const char *name, const char *path, const format_t **format, err_t *err) {
+int sink_format(sink_t *sink, const char *name, const char *path, const format_t **format, err_t *err) {
     encoder_t *encoder;
     const format_t *found = name ? format_find(name) : path ? format_for_path(path) : NULL;
     if (name && !found)
@@ -99,7 +99,7 @@ int sink_format(const sink_t *sink, const char *name, const char *path, const fo
     if (found->encoder_open(&encoder, &sink->stage->settings.format, err)) /* so that what is wrong with its options is said before the start */
         return -1;
     encoder_free(encoder);
-    *format = found;
+    *format = sink->format = found;
     return 0;
 }
 

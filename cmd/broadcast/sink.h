@@ -82,6 +82,8 @@ typedef enum sink_tag { SINK_TAG_AUTO, SINK_TAG_YES, SINK_TAG_NO } sink_tag_t;
 struct sink {
     const sink_class_t *class;
     option_t *options;                 /* every sink's and the driver's in one table; offsets from settings */
+    option_given_t given;
+    const format_t *format;            /* what it writes; NULL: no text format */
     sink_settings_t *settings;         /* the driver's struct follows it in memory: */
     void *own;
     char *scheme;                      /* "https" of "https://..."; NULL: none was given */
@@ -121,7 +123,7 @@ const char *sink_frame_key(sink_t *sink, const frame_t *frame);
 /* The stream's name when text is to carry it as @stream, else NULL. Borrowed from the frame. */
 const char *sink_tag(const sink_t *sink, const frame_t *frame);
 /* The format called `name`; without a name by the path's ending; without a known ending NDJSON. path may be NULL. */
-int sink_format(const sink_t *sink, const char *name, const char *path, const format_t **format, err_t *err);
+int sink_format(sink_t *sink, const char *name, const char *path, const format_t **format, err_t *err);
 /* Events that could not be written because they are malformed inside: counted and logged. */
 void sink_malformed(sink_t *sink, uint32_t events);
 
@@ -129,6 +131,7 @@ void sink_malformed(sink_t *sink, uint32_t events);
 typedef struct sink_list {
     sink_t **items;
     size_t count;
+    bool *default_used;                /* at the places of names in defaults: some sink has that option */
     option_list_t defaults;            /* name, value, name, value, ...: for the URLs that follow, where they have such an option */
 } sink_list_t;
 int sink_add_url(sink_list_t *list, const char *url, err_t *err);                /* "file:PATH?key=value", a path, "-" */
@@ -136,6 +139,7 @@ int sink_add_json(sink_list_t *list, const json_t *settings, err_t *err);       
 /* --NAME VALUE on the command line: for the sink before it, or for all when none came before. */
 int sink_list_option(sink_list_t *list, const char *name, const char *value, err_t *err);
 const option_t *sink_find_option(text_t name);                                   /* of any sink; NULL when there is none */
+void sink_tables(const stage_t *stage, const option_t **tables, size_t most);     /* tool_t.driver_tables */
 void sink_list_help(FILE *out);
 json_t *sink_list_describe(void);                                                /* "drivers" of --list=json */
 int sink_list_check(sink_list_t *list, stage_t *stage, err_t *err);                           /* gives names; targets and options make sense */

@@ -379,10 +379,10 @@ static const option_t options[] = {
     {"format", OPTION_TEXT, AT(format_name), NULL, "FORMAT", "text format; default by the path's ending, else ndjson"},
     {"rotate-size", OPTION_SIZE, AT(rotate_size), NULL, "SIZE", "begin a new file when this one has grown to SIZE"},
     {"rotate-every", OPTION_DURATION, AT(rotate_every), NULL, "DURATION", "begin a new file when this one is so old", 0, INT64_MAX / 2},
-    {"keep", OPTION_INT, AT(keep), "10", "N", "old files to keep, as PATH.1 (newest) to PATH.N", 0, 10000},
+    {"keep", OPTION_INT, AT(keep), "10", "N", "old files to keep, as PATH.1 (newest) to PATH.N", 0, 10000, .needs = "rotate-size or rotate-every"},
     {"fsync", OPTION_CHOICE, AT(fsync), "never", "never|interval|always",
      "wait for the disk before a frame counts as delivered"},
-    {"fsync-interval", OPTION_DURATION, AT(fsync_interval), "1s", "DURATION", "with --fsync interval: how often", NS_PER_MS, INT64_MAX / 2},
+    {"fsync-interval", OPTION_DURATION, AT(fsync_interval), "1s", "DURATION", "with --fsync interval: how often", NS_PER_MS, INT64_MAX / 2, .needs = "fsync=interval"},
     {0},
 };
 

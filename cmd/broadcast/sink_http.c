@@ -534,13 +534,13 @@ static const option_t options[] = {
     {"method", OPTION_TEXT, AT(method), "POST", "WORD", "how to ask: POST or PUT"},
     {"header", OPTION_LIST, AT(headers), NULL, "TEXT", "a request header, \"Name: value\""},
     {"user", OPTION_TEXT, AT(user), NULL, "NAME", "user name (Basic authentication)"},
-    {"password", OPTION_SECRET, AT(password), NULL, "SECRET", "password; better in --settings than on the command line"},
+    {"password", OPTION_SECRET, AT(password), NULL, "SECRET", "password; better in --settings than on the command line", .needs = "user or @login:a user in the URL"},
     {"token", OPTION_SECRET, AT(token), NULL, "SECRET", "bearer token; better in --settings than on the command line"},
     {"timeout", OPTION_DURATION, AT(timeout), "30s", "DURATION", "for a whole answer", NS_PER_MS, 3600 * NS_PER_S},
     {"connect-timeout", OPTION_DURATION, AT(connect_timeout), "10s", "DURATION", "for name look-up, connection and TLS", NS_PER_MS, 3600 * NS_PER_S},
     {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's"},
     {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one"},
-    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key"},
+    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key", .needs = "tls-cert"},
     {0},
 };
 

@@ -47,8 +47,6 @@ static int sqlite_check(sink_t *sink, err_t *err) {
         return err_set(err, "sqlite: needs a path, as in sqlite:events.db?table=readings");
     if (!self->table[0] || strncasecmp(self->table, "sqlite_", 7) == 0 || strncasecmp(self->table, "_stream_", 8) == 0)
         return err_set(err, "table %s: this name is not free", self->table);
-    if (self->mode == TABLE_JSON && self->columns.count)
-        return err_set(err, "columns do not go together with mode json, which has one column");
     return 0;
 }
 
@@ -258,8 +256,8 @@ static const option_t options[] = {
     {"table", OPTION_TEXT, AT(table), "events", "NAME", "the table; made when it is missing"},
     {"mode", OPTION_CHOICE, AT(mode), "columns", "columns|json", "a column for each field, added as fields come, or one column with the event as JSON"},
     {"time", OPTION_CHOICE, AT(time), "text", "text|ns", "how the column ts holds event times: ISO 8601 UTC that sorts, or nanoseconds since 1970"},
-    {"columns", OPTION_LIST, AT(columns), NULL, "NAME[:TYPE]", "the fields to store (INTEGER, REAL, TEXT, BLOB), and no others; default all"},
-    {"columns-max", OPTION_INT, AT(columns_max), "500", "N", "columns at most; what comes beyond goes to the column \"extra\" as JSON", 3, 1900},
+    {"columns", OPTION_LIST, AT(columns), NULL, "NAME[:TYPE]", "the fields to store (INTEGER, REAL, TEXT, BLOB), and no others; default all", .needs = "mode=columns"},
+    {"columns-max", OPTION_INT, AT(columns_max), "500", "N", "columns at most; what comes beyond goes to the column \"extra\" as JSON", 3, 1900, .needs = "mode=columns, !columns"},
     {"keep-rows", OPTION_INT, AT(keep_rows), "0", "N", "delete the oldest rows beyond so many; 0: keep all", 0, INT64_MAX / 2},
     {"keep-for", OPTION_DURATION, AT(keep_for), NULL, "DURATION", "delete rows whose event time is longer ago; default: keep all", 0, INT64_MAX / 2},
     {0},

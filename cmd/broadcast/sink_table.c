@@ -51,6 +51,7 @@ static void sink_free(sink_t *sink) {
     option_fini(sink->options, sink->settings);
     mem_free(sink->settings);
     mem_free(sink->options);
+    option_given_fini(&sink->given);
     mem_free(sink->scheme);
     mem_free(sink->target);
     mem_free(sink->name);
@@ -64,6 +65,7 @@ void sink_list_free(sink_list_t *list) {
     for (size_t i = 0; i < list->defaults.count; i++)
         mem_free(list->defaults.items[i]);
     mem_free(list->defaults.items);
+    mem_free(list->default_used);
     mem_free(list->items);
     *list = (sink_list_t){0};
 }
@@ -116,20 +118,28 @@ int sink_list_option(sink_list_t *list, const char *name, const char *value, err
     if (list->count) {
         sink_t *sink = list->items[list->count - 1];
         const option_t *option = option_find(sink->options, text_of(name));
-        return option ? option_set(option, sink->settings, text_of(value), err)
-                      : err_set(err, "sink %s has no option --%s", sink->name, name);
+        if (!option)
+            return err_set(err, "sink %s has no option --%s", sink->name, name);
+        option_note(&sink->given, option);
+        return option_set(option, sink->settings, text_of(value), err);
     }
     option_list_t *defaults = &list->defaults;
+    list->default_used = mem_resize(list->default_used, defaults->count + 2);
+    list->default_used[defaults->count] = false;
     defaults->items = mem_resize(defaults->items, (defaults->count + 2) * sizeof(char *));
     defaults->items[defaults->count++] = mem_text(name);
     defaults->items[defaults->count++] = mem_text(value);
     return 0;
 }
 
-static int apply_defaults(const sink_list_t *list, sink_t *sink, err_t *err) {
+static int apply_defaults(sink_list_t *list, sink_t *sink, err_t *err) {
     for (size_t i = 0; i + 1 < list->defaults.count; i += 2) {
         const option_t *option = option_find(sink->options, text_of(list->defaults.items[i]));
-        if (option && option_set(option, sink->settings, text_of(list->defaults.items[i + 1]), err))
+        if (!option)
+            continue;
+        list->default_used[i] = true;
+        option_note(&sink->given, option);
+        if (option_set(option, sink->settings, text_of(list->defaults.items[i + 1]), err))
             return -1;
     }
     return 0;
@@ -138,13 +148,13 @@ static int apply_defaults(const sink_list_t *list, sink_t *sink, err_t *err) {
 /* Splits the options off. A web address keeps its query; there they stand behind '#', which no server ever sees. */
 static int take_target(sink_t *sink, const char *target, err_t *err) {
     if (!sink->class->whole_url)
-        return option_from_query(sink->options, sink->settings, target, &sink->target, err);
+        return option_from_query(sink->options, sink->settings, target, &sink->target, &sink->given, err);
     size_t size = strcspn(target, "#");
     sink->target = mem_text_n(target, size);
     if (!target[size])
         return 0;
     char *query = mem_format("?%s", target + size + 1), *rest = NULL;
-    int result = option_from_query(sink->options, sink->settings, query, &rest, err);
+    int result = option_from_query(sink->options, sink->settings, query, &rest, &sink->given, err);
     mem_free(query);
     mem_free(rest);
     return result;
@@ -199,8 +209,10 @@ static int set_json(sink_t *sink, const char *key, const json_t *value, err_t *e
         return 0;
     }
     const option_t *option = option_find(sink->options, text_of(key));
-    if (option)
+    if (option) {
+        option_note(&sink->given, option);
         return option_set_json(option, sink->settings, value, err);
+    }
     const option_t *tables[] = {sink->options, NULL};
     return option_unknown(tables, text_of(key), err);
 }
@@ -274,7 +286,29 @@ json_t *sink_list_describe(void) {
     return drivers;
 }
 
+void sink_tables(const stage_t *stage, const option_t **tables, size_t most) {
+    size_t n = 0;
+    if (n < most)
+        tables[n++] = every_sink;
+    for (size_t i = 0; sink_table[i] && n < most; i++)
+        if (sink_table[i]->options)
+            tables[n++] = sink_table[i]->options;
+}
+
+static int holds(const void *argument, text_t name, text_t value) {
+    const sink_t *sink = argument;
+    return text_is(name, "login") ? url_has_login(sink->target) : -1;
+}
+
+static int check_needs(const sink_t *sink, err_t *err) {
+    const option_scope_t scope = {.tables = {sink->options}, .settings = {sink->settings}, .holds = holds, .argument = sink};
+    return option_check_needs(&sink->given, &scope, err);
+}
+
 int sink_list_check(sink_list_t *list, stage_t *stage, err_t *err) {
+    for (size_t i = 0; i < list->defaults.count; i += 2)
+        if (!list->default_used[i])
+            return err_set(err, "--%s: none of the sinks behind it has such an option", list->defaults.items[i]);
     for (size_t i = 0; i < list->count; i++) {
         sink_t *sink = list->items[i];
         sink->stage = stage;
@@ -285,7 +319,7 @@ int sink_list_check(sink_list_t *list, stage_t *stage, err_t *err) {
         for (size_t k = 0; k < i; k++)
             if (strcmp(list->items[k]->name, sink->name) == 0)
                 return err_set(err, "two sinks are called %s: give one another name", sink->name);
-        if (sink->class->check && sink->class->check(sink, err))
+        if (check_needs(sink, err) || (sink->class->check && sink->class->check(sink, err)))
             return err_wrap(err, "sink %s", sink->name);
     }
     return 0;

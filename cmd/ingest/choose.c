@@ -39,10 +39,11 @@ static int foreign_option(const source_driver_t *driver, const char *name, err_t
     return -1;
 }
 
-static int apply(const source_driver_t *driver, void *settings, const given_option_t *given, err_t *err) {
+static int apply(const source_driver_t *driver, void *settings, const given_option_t *given, option_given_t *known, err_t *err) {
     const option_t *option = driver->options ? option_find(driver->options, text_of(given->name)) : NULL;
     if (!option)
         return foreign_option(driver, given->name, err);
+    option_note(known, option);
     if (given->json)
         return option_set_json(option, settings, given->json, err);
     return option_set(option, settings, text_of(given->text ? given->text : "yes"), err);
@@ -146,6 +147,45 @@ static int check_format(const source_setup_t *setup, err_t *err) {
     return 0;
 }
 
+/* What is true of the source beside its options: the format of its text, as far as that is known before it is read, and the driver's own facts. */
+static int holds(const void *argument, text_t name, text_t value) {
+    const ingest_t *ingest = argument;
+    const source_driver_t *driver = ingest->host.driver;
+    const char *formats = driver->formats ? driver->formats : "ndjson";
+    if (text_is(name, "format") && ingest->setup.format)
+        return text_is(value, ingest->setup.format->name);
+    int known = driver->holds ? driver->holds(&ingest->setup, name, value) : -1;
+    if (known >= 0)
+        return known;
+    if (text_is(name, "login"))
+        return url_has_login(ingest->setup.url);
+    if (text_is(name, "text") || text_is(name, "time"))
+        return ingest->setup.format || *formats;
+    if (!text_is(name, "format"))
+        return -1;
+    text_t rest = text_of(formats), format;
+    while (text_split(&rest, '|', &format))
+        if (text_equal(format, value))
+            return 1;
+    return 0;
+}
+
+static int check_needs(stage_t *stage, const ingest_t *ingest, err_t *err) {
+    const stage_scope_t scope = {ingest->host.driver->options, ingest->settings, &ingest->known, holds, ingest};
+    return stage_check_needs(stage, &scope, err);
+}
+
+void ingest_tables(const stage_t *stage, const option_t **tables, size_t most) {
+    const ingest_t *ingest = stage->own;
+    const char *rest;
+    err_t err;
+    const source_driver_t *only = ingest->url ? source_find(ingest->url, &rest, &err) : NULL;
+    size_t n = 0;
+    for (const source_driver_t *const *driver = source_table; *driver && n < most; driver++)
+        if ((*driver)->options && (!only || *driver == only))
+            tables[n++] = (*driver)->options;
+}
+
 int ingest_choose(stage_t *stage, ingest_t *ingest, err_t *err) {
     const source_type_t *type = NULL;
     const source_driver_t *by_type = NULL;
@@ -165,13 +205,13 @@ int ingest_choose(stage_t *stage, ingest_t *ingest, err_t *err) {
         return -1;
     bool has_scheme = rest != url;
     if (driver->query && has_scheme && driver->options) {
-        if (option_from_query(driver->options, ingest->settings, rest, &ingest->rest, err))
+        if (option_from_query(driver->options, ingest->settings, rest, &ingest->rest, &ingest->known, err))
             return wrap_url(url, err);
     } else {
         ingest->rest = mem_text(rest);
     }
     for (size_t i = 0; i < ingest->given_count; i++) {
-        if (apply(driver, ingest->settings, &ingest->given[i], err))
+        if (apply(driver, ingest->settings, &ingest->given[i], &ingest->known, err))
             return -1;
     }
     const format_t *format = NULL;
@@ -191,6 +231,8 @@ int ingest_choose(stage_t *stage, ingest_t *ingest, err_t *err) {
         .format_settings = &stage->settings.format,
     };
     name_stage(stage, ingest, driver);
+    if (check_needs(stage, ingest, err))
+        return -1;
     if (driver->check && driver->check(&ingest->setup, err))
         return -1;
     return check_format(&ingest->setup, err);
@@ -203,6 +245,7 @@ void ingest_choose_fini(ingest_t *ingest) {
         json_decref(ingest->given[i].json);
     }
     mem_free(ingest->given);
+    option_given_fini(&ingest->known);
     if (ingest->settings && ingest->host.driver->options)
         option_fini(ingest->host.driver->options, ingest->settings);
     mem_free(ingest->settings);

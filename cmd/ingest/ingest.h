@@ -74,6 +74,7 @@ typedef struct ingest {
     /* chosen in check */
     source_setup_t setup;
     void *settings;                /* the driver's */
+    option_given_t known;          /* those of the driver's that were given */
     char *rest;                    /* owned copy of the URL without its query */
     buf_t stream;
     source_host_t host;
@@ -86,6 +87,8 @@ void ingest_give(ingest_t *ingest, text_t name, const char *text, const json_t *
 /* Finds the driver and fills setup from URL, type and the options given. */
 int ingest_choose(stage_t *stage, ingest_t *ingest, err_t *err);
 void ingest_choose_fini(ingest_t *ingest);
+/* tool_t.driver_tables: of the source, when that is known already, else of all. */
+void ingest_tables(const stage_t *stage, const option_t **tables, size_t most);
 /* An option that some driver has, or NULL. */
 const option_t *ingest_find_option(text_t name);
 

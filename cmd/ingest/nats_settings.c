@@ -14,20 +14,20 @@
 const option_t nats_options[] = {
     {"subject", OPTION_LIST, AT(subjects), NULL, "SUBJECT", "a subject besides the URL's; * and > stand for one and all further tokens"},
     {"jetstream", OPTION_TEXT, AT(stream), NULL, "NAME", "take messages from this stream of JetStream: acknowledged, none lost; without it what is published meanwhile"},
-    {"consumer", OPTION_TEXT, AT(consumer), NULL, "NAME", "a consumer of the stream that others may use as well; default: one of our own"},
-    {"start", OPTION_TEXT, AT(start), "all", "all|new|last|NUMBER|TIME", "the stream's first message that a new consumer gives: a sequence number, or a time"},
-    {"domain", OPTION_TEXT, AT(domain), NULL, "NAME", "domain of JetStream"},
-    {"ack-wait", OPTION_DURATION, AT(ack_wait), "30s", "DURATION", "the server gives a message again when it has not heard of it for so long", NS_PER_S, 86400 * NS_PER_S},
-    {"unacknowledged", OPTION_INT, AT(unacknowledged), "16384", "N", "messages under way at most, for a new consumer", 1, 1000000},
-    {"queue", OPTION_TEXT, AT(queue), NULL, "GROUP", "without --jetstream: share the messages with the others of this group"},
+    {"consumer", OPTION_TEXT, AT(consumer), NULL, "NAME", "a consumer of the stream that others may use as well; default: one of our own", .needs = "jetstream"},
+    {"start", OPTION_TEXT, AT(start), "all", "all|new|last|NUMBER|TIME", "the stream's first message that a new consumer gives: a sequence number, or a time", .needs = "jetstream"},
+    {"domain", OPTION_TEXT, AT(domain), NULL, "NAME", "domain of JetStream", .needs = "jetstream"},
+    {"ack-wait", OPTION_DURATION, AT(ack_wait), "30s", "DURATION", "the server gives a message again when it has not heard of it for so long", NS_PER_S, 86400 * NS_PER_S, .needs = "jetstream"},
+    {"unacknowledged", OPTION_INT, AT(unacknowledged), "16384", "N", "messages under way at most, for a new consumer", 1, 1000000, .needs = "jetstream"},
+    {"queue", OPTION_TEXT, AT(queue), NULL, "GROUP", "without --jetstream: share the messages with the others of this group", .needs = "!jetstream"},
     {"subject-field", OPTION_TEXT, AT(subject_field), NULL, "NAME", "the field that gets the message's subject"},
     {"subject-fields", OPTION_TEXT, AT(subject_fields), NULL, "NAME,...", "fields that get the subject's tokens, from the first on; - for none"},
     {"header-field", OPTION_TEXT, AT(header_field), NULL, "NAME", "the field that gets the message's headers, as a map"},
-    {"sequence-field", OPTION_TEXT, AT(sequence_field), NULL, "NAME", "the field that gets the message's sequence number in the stream"},
-    {"message-time", OPTION_BOOL, AT(message_time), "yes", NULL, "with --jetstream and without --time: an event's time is when the stream took the message"},
+    {"sequence-field", OPTION_TEXT, AT(sequence_field), NULL, "NAME", "the field that gets the message's sequence number in the stream", .needs = "jetstream"},
+    {"message-time", OPTION_BOOL, AT(message_time), "yes", NULL, "with --jetstream and without --time: an event's time is when the stream took the message", .needs = "jetstream"},
     {"server", OPTION_LIST, AT(servers), NULL, "HOST:PORT", "another server of the same cluster, to be tried when the URL's does not answer"},
     {"user", OPTION_TEXT, AT(user), NULL, "NAME", "user name, instead of the URL's"},
-    {"password", OPTION_SECRET, AT(password), NULL, "SECRET", "password; better in --settings than on the command line"},
+    {"password", OPTION_SECRET, AT(password), NULL, "SECRET", "password; better in --settings than on the command line", .needs = "user or @login:a user in the URL"},
     {"token", OPTION_SECRET, AT(token), NULL, "SECRET", "token, instead of user and password"},
     {"nkey", OPTION_TEXT, AT(nkey), NULL, "FILE", "file with the seed of an NKey, to log in with that"},
     {"creds", OPTION_TEXT, AT(creds), NULL, "FILE", "credentials file (JWT and seed), to log in with that"},
@@ -35,9 +35,9 @@ const option_t nats_options[] = {
     {"connect-timeout", OPTION_DURATION, AT(connect_timeout), "5s", "DURATION", "for connecting, and for each answer of the server", 10 * NS_PER_MS, 3600 * NS_PER_S},
     {"retry-min", OPTION_DURATION, AT(retry_min), "1s", "DURATION", "wait after a first failure; doubled with each further one", NS_PER_MS, 3600 * NS_PER_S},
     {"retry-max", OPTION_DURATION, AT(retry_max), "1m", "DURATION", "longest wait between attempts", NS_PER_MS, 86400 * NS_PER_S},
-    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's"},
-    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one"},
-    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key"},
+    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's", .needs = "@tls:nats+tls://"},
+    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one", .needs = "@tls:nats+tls://, tls-key"},
+    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key", .needs = "@tls:nats+tls://, tls-cert"},
     {0},
 };
 
@@ -131,15 +131,10 @@ static int check_subjects(const nats_settings_t *settings, const server_url_t *u
     return result;
 }
 
-/* Options that have to do with streams only, or with everything else only. */
 static int check_kind(const nats_settings_t *settings, err_t *err) {
     jsDeliverPolicy policy;
     uint64_t sequence;
     int64_t time;
-    if (settings->stream && settings->queue)
-        return err_set(err, "--queue is for subjects without --jetstream; there several take the same --consumer");
-    if (!settings->stream && (settings->consumer || settings->sequence_field || settings->domain || strcmp(settings->start, "all") != 0))
-        return err_set(err, "--consumer, --start, --domain and --sequence-field are for --jetstream NAME");
     if (settings->queue && (!*settings->queue || strpbrk(settings->queue, " \t\r\n")))
         return wrong(err, "--queue", settings->queue, "is a name without blanks");
     if (!read_start(settings->start, &policy, &sequence, &time))
@@ -151,14 +146,8 @@ static int check_kind(const nats_settings_t *settings, err_t *err) {
 static int check_login(const nats_settings_t *settings, const server_url_t *url, err_t *err) {
     bool user = settings->user || url->user;
     int ways = (user ? 1 : 0) + (settings->token ? 1 : 0) + (settings->nkey ? 1 : 0) + (settings->creds ? 1 : 0);
-    if (settings->password && !user)
-        return err_set(err, "--password needs --user");
     if (ways > 1)
         return err_set(err, "one way to log in: --user and --password, --token, --nkey or --creds");
-    if (!url->tls && (settings->tls_ca || settings->tls_cert || settings->tls_key))
-        return err_set(err, "--tls-ca, --tls-cert and --tls-key are for nats+tls://");
-    if (!settings->tls_cert != !settings->tls_key)
-        return err_set(err, "--tls-cert and --tls-key go together");
     return 0;
 }
 

@@ -46,6 +46,9 @@ typedef struct source_driver {
     const option_t *options;       /* may be NULL */
     size_t settings_size;
     bool query;                    /* the scheme is ours: options may stand in the URL's query */
+    const char *formats;           /* what its text may be without --format, "json|xml"; NULL: ndjson; "": it reads none */
+    /* Facts that options need ("tls"), and what differs from `formats` ("format" with a name): 1, 0, or -1: nothing to be said of it. May be NULL. */
+    int (*holds)(const source_setup_t *setup, text_t name, text_t value);
     const char *(*stream)(const source_setup_t *setup, buf_t *space);    /* name of the stream when --name gives none */
     /* What can be told wrong without touching the outside world; exit 64. May be NULL. */
     int (*check)(const source_setup_t *setup, err_t *err);

@@ -28,8 +28,8 @@ typedef struct exec_settings {
 static const option_t options[] = {
     {"once", OPTION_BOOL, AT(once), "no", NULL, "end when the command ends, with its success or failure"},
     {"retry-min", OPTION_DURATION, AT(retry_min), "1s", "DURATION", "wait before it is started again; doubled with each further failure", NS_PER_MS,
-     86400 * NS_PER_S},
-    {"retry-max", OPTION_DURATION, AT(retry_max), "1m", "DURATION", "longest wait before it is started again", NS_PER_MS, 86400 * NS_PER_S},
+     86400 * NS_PER_S, .needs = "!once"},
+    {"retry-max", OPTION_DURATION, AT(retry_max), "1m", "DURATION", "longest wait before it is started again", NS_PER_MS, 86400 * NS_PER_S, .needs = "!once"},
     {"env", OPTION_LIST, AT(env), NULL, "NAME", "a variable of our environment that the command gets, beside PATH, HOME and the language"},
     {0},
 };

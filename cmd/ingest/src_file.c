@@ -15,14 +15,14 @@
 #define AT(field) offsetof(file_settings_t, field)
 static const option_t options[] = {
     {"follow", OPTION_BOOL, AT(follow), "no", NULL, "wait for more at the end, and for the file itself; survives its rotation"},
-    {"from-end", OPTION_BOOL, AT(from_end), "no", NULL, "with --follow: begin with what is written from now on"},
+    {"from-end", OPTION_BOOL, AT(from_end), "no", NULL, "with --follow: begin with what is written from now on", .needs = "follow"},
     {"from-beginning", OPTION_BOOL, AT(from_beginning), "no", NULL, "begin with what is there already: the default, said aloud"},
     {"path-field", OPTION_TEXT, AT(path_field), NULL, "FIELD", "add a field with the path of the file that the event comes from"},
     {"path-fields", OPTION_TEXT, AT(path_fields), NULL, "NAME,...", "fields that get the levels of the file's path, from the first on; - for none"},
     {"path-pattern", OPTION_TEXT, AT(path_pattern), NULL, "REGEX", "a regular expression: what its named groups find in the file's path are fields"},
     {"rotate-wait", OPTION_DURATION, AT(rotate_wait), "5s", "DURATION",
-     "with --follow: how long a renamed file that its writer keeps open is watched after its last change", 0, 3600 * NS_PER_S},
-    {"files-max", OPTION_INT, AT(files_max), "4096", "N", "with a pattern: so many files at a time; more are not read, and reported", 1, 65536},
+     "with --follow: how long a renamed file that its writer keeps open is watched after its last change", 0, 3600 * NS_PER_S, .needs = "follow"},
+    {"files-max", OPTION_INT, AT(files_max), "4096", "N", "with a pattern: so many files at a time; more are not read, and reported", 1, 65536, .needs = "@many:a pattern or a directory"},
     {0},
 };
 
@@ -123,8 +123,6 @@ static int file_check(const source_setup_t *setup, err_t *err) {
     const file_settings_t *settings = setup->settings;
     if (!*setup->rest)
         return err_set(err, "%s: the path is missing", setup->url);
-    if (settings->from_end && !settings->follow)
-        return err_set(err, "--from-end is of use together with --follow only");
     if (settings->from_end && settings->from_beginning)
         return err_set(err, "--from-beginning and --from-end: only one of them can be");
     if (file_path_check(settings, err))
@@ -190,6 +188,21 @@ static const char *file_stream(const source_setup_t *setup, buf_t *space) {
     return buf_text(space);
 }
 
+static int file_holds(const source_setup_t *setup, text_t name, text_t value) {
+    bool of_format = text_is(name, "format");
+    if (!of_format && !text_is(name, "many"))
+        return -1;
+    char *path = path_of(setup);
+    bool many = file_set_means(path);
+    const format_t *format = format_for_path(path);
+    mem_free(path);
+    if (!of_format)
+        return many;
+    if (many) /* each by its ending: all of these */
+        return !text_is(value, "regex") && !text_is(value, "common") && !text_is(value, "combined") && !text_is(value, "syslog") && !text_is(value, "statsd");
+    return text_is(value, format ? format->name : "ndjson");
+}
+
 const source_driver_t source_file = {
     .name = "file",
     .schemes = {"file"},
@@ -200,6 +213,7 @@ const source_driver_t source_file = {
     .options = options,
     .settings_size = sizeof(file_settings_t),
     .query = true,
+    .holds = file_holds,
     .stream = file_stream,
     .check = file_check,
     .open = file_open,

@@ -457,6 +457,10 @@ static int forward_open(source_t **source, const source_setup_t *setup, err_t *e
     return 0;
 }
 
+static int forward_holds(const source_setup_t *setup, text_t name, text_t value) {
+    return text_is(name, "text") ? 1 : -1; /* --max-record is for entries, too */
+}
+
 const source_driver_t source_forward = {
     .name = "forward",
     .schemes = {"forward"},
@@ -467,5 +471,7 @@ const source_driver_t source_forward = {
     .settings_size = sizeof(forward_settings_t),
     .query = true,
     .check = forward_check,
+    .formats = "",
+    .holds = forward_holds,
     .open = forward_open,
 };

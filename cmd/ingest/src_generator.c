@@ -31,11 +31,11 @@ static const option_t options[] = {
     {"rate", OPTION_NUMBER, AT(rate), "10", "N", "events per second; 0: as fast as they are taken"},
     {"count", OPTION_INT, AT(count), "0", "N", "end after so many events; 0: never", 0, INT64_MAX},
     {"seed", OPTION_INT, AT(seed), "0", "N", "the same seed gives the same events; 0: different ones each time", 0, INT64_MAX},
-    {"sensors", OPTION_INT, AT(sensors), "10", "N", "how many sensors there are", 1, 1000000},
-    {"users", OPTION_INT, AT(users), "100", "N", "how many users there are", 1, 1000000},
+    {"sensors", OPTION_INT, AT(sensors), "10", "N", "how many sensors there are", 1, 1000000, .needs = "@sensors:generator:sensors"},
+    {"users", OPTION_INT, AT(users), "100", "N", "how many users there are", 1, 1000000, .needs = "@users:generator:users"},
     {"start", OPTION_TEXT, AT(start), NULL, "TIME", "event time of the first event (RFC 3339); default: events happen now"},
     {"step", OPTION_DURATION, AT(step), "0", "DURATION", "with --start: time between events; default 1/rate, or 1ms at full speed", 0,
-     86400 * NS_PER_S},
+     86400 * NS_PER_S, .needs = "start"},
     {0},
 };
 
@@ -406,8 +406,6 @@ static int generator_check(const source_setup_t *setup, err_t *err) {
         return err_set(err, "--rate %g: takes at least 0.00001 events per second (one a day), or 0 for full speed", settings->rate);
     if (settings->start && (!clock_parse(text_of(settings->start), &start) || start < 0))
         return err_set(err, "--start %s: takes a time such as 2026-01-01T00:00:00Z", settings->start);
-    if (settings->step && !settings->start)
-        return err_set(err, "--step is of use together with --start only");
     return 0;
 }
 
@@ -435,6 +433,10 @@ static const char *generator_stream(const source_setup_t *setup, buf_t *space) {
     return setup->rest;
 }
 
+static int generator_holds(const source_setup_t *setup, text_t name, text_t value) {
+    return text_is(name, "sensors") || text_is(name, "users") ? text_is(name, setup->rest) : -1;
+}
+
 const source_driver_t source_generator = {
     .name = "generator",
     .schemes = {"generator"},
@@ -444,6 +446,8 @@ const source_driver_t source_generator = {
     .options = options,
     .settings_size = sizeof(generator_settings_t),
     .query = true,
+    .formats = "",
+    .holds = generator_holds,
     .stream = generator_stream,
     .check = generator_check,
     .open = generator_open,

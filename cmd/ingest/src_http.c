@@ -466,6 +466,13 @@ static const char *http_stream(const source_setup_t *setup, buf_t *space) {
     return buf_text(space);
 }
 
+static int http_holds(const source_setup_t *setup, text_t name, text_t value) {
+    const http_settings_t *settings = setup->settings;
+    if (text_is(name, "dates"))
+        return http_request_has_dates(settings, setup->url);
+    return text_is(name, "bounded") ? !settings->stream || settings->oauth_url : -1; /* tokens are asked for with --timeout, too */
+}
+
 const source_driver_t source_http = {
     .name = "http",
     .schemes = {"http", "https"},
@@ -474,6 +481,8 @@ const source_driver_t source_http = {
     .help = "a web address asked at an interval: JSON, XML, NDJSON or CSV",
     .options = http_options,
     .settings_size = sizeof(http_settings_t),
+    .formats = "json|ndjson|csv|tsv|xml",
+    .holds = http_holds,
     .stream = http_stream,
     .check = http_settings_check,
     .open = http_open,

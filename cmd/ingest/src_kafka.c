@@ -17,7 +17,7 @@
 static const option_t options[] = {
     {"topic", OPTION_LIST, AT(topics), NULL, "NAME", "a topic besides the URL's; in a group ^PATTERN is all topics of such names"},
     {"group", OPTION_TEXT, AT(group), NULL, "NAME", "share the topics with others of this consumer group; default: alone, all partitions"},
-    {"consumer", OPTION_TEXT, AT(consumer), NULL, "NAME", "our lasting name in the group (group.instance.id); default: with --state made up and kept"},
+    {"consumer", OPTION_TEXT, AT(consumer), NULL, "NAME", "our lasting name in the group (group.instance.id); default: with --state made up and kept", .needs = "group"},
     {"begin", OPTION_CHOICE, AT(begin), "first", "first|new", "where a partition begins of which nothing is known"},
     {"key-field", OPTION_TEXT, AT(key_field), NULL, "NAME", "the field that gets the message's key"},
     {"topic-field", OPTION_TEXT, AT(topic_field), NULL, "NAME", "the field that gets the topic"},
@@ -26,7 +26,7 @@ static const option_t options[] = {
     {"headers-field", OPTION_TEXT, AT(headers_field), NULL, "NAME", "the field that gets the message's headers, as a map"},
     {"message-time", OPTION_BOOL, AT(message_time), "yes", NULL, "the message's time stamp gives the event time"},
     {"user", OPTION_TEXT, AT(user), NULL, "NAME", "user name (SASL), instead of the URL's"},
-    {"password", OPTION_SECRET, AT(password), NULL, "SECRET", "password; better in --settings than on the command line"},
+    {"password", OPTION_SECRET, AT(password), NULL, "SECRET", "password; better in --settings than on the command line", .needs = "user or @login:a user in the URL"},
     {"set", OPTION_LIST, AT(set), NULL, "NAME=VALUE", "a setting of librdkafka, such as sasl.mechanism=SCRAM-SHA-512"},
     {"connect-timeout", OPTION_DURATION, AT(connect_timeout), "10s", "DURATION", "for connections, and for answers about offsets", NS_PER_MS, 3600 * NS_PER_S},
     {"retry-min", OPTION_DURATION, AT(retry_min), "1s", "DURATION", "wait before a broker is tried again; doubled with each failure", NS_PER_MS, 3600 * NS_PER_S},
@@ -34,7 +34,7 @@ static const option_t options[] = {
     {"tls", OPTION_BOOL, AT(tls), NULL, NULL, "encrypt, and verify the brokers' certificates"},
     {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's; implies --tls"},
     {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for brokers that want one"},
-    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key"},
+    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key", .needs = "tls-cert"},
     {0},
 };
 
@@ -287,8 +287,6 @@ static int check(kafka_source_t *self, err_t *err) {
         if (*self->topics.items[i] == '^')
             return err_set(err, "--topic %s: patterns need --group", self->topics.items[i]);
     }
-    if (!settings->group && settings->consumer)
-        return err_set(err, "--consumer needs --group");
     if ((settings->group && !*settings->group) || (settings->consumer && !*settings->consumer))
         return err_set(err, "--%s is empty", settings->group && !*settings->group ? "group" : "consumer");
     if (settings->user && !settings->password && !self->url.password)
@@ -346,6 +344,7 @@ const source_driver_t source_kafka = {
     .options = options,
     .settings_size = sizeof(kafka_settings_t),
     .query = true,
+    .formats = "json",
     .stream = kafka_stream_name,
     .check = kafka_check,
     .open = kafka_open,

@@ -37,20 +37,20 @@ static const option_t options[] = {
     {"topic-fields", OPTION_TEXT, AT(topic_fields), NULL, "NAME,...", "fields that get the topic's levels, from the first on; - for none"},
     {"retained", OPTION_BOOL, AT(retained), "yes", NULL, "take messages that the server kept from before the subscription"},
     {"retained-field", OPTION_TEXT, AT(retained_field), NULL, "NAME", "the field that tells whether the message was such a one"},
-    {"presence", OPTION_LIST, AT(presence), NULL, "TOPIC", "where a device's last will or gateway says whether it is there, with {device} for its name (--device)"},
-    {"presence-online", OPTION_TEXT, AT(presence_online), "online,connected,ready,true,1", "WORD,...", "payloads there that mean: it is online"},
-    {"presence-offline", OPTION_TEXT, AT(presence_offline), "offline,disconnected,lost,false,0", "WORD,...", "payloads there that mean: it is not"},
+    {"presence", OPTION_LIST, AT(presence), NULL, "TOPIC", "where a device's last will or gateway says whether it is there, with {device} for its name (--device)", .needs = "device"},
+    {"presence-online", OPTION_TEXT, AT(presence_online), "online,connected,ready,true,1", "WORD,...", "payloads there that mean: it is online", .needs = "presence"},
+    {"presence-offline", OPTION_TEXT, AT(presence_offline), "offline,disconnected,lost,false,0", "WORD,...", "payloads there that mean: it is not", .needs = "presence"},
     {"user", OPTION_TEXT, AT(user), NULL, "NAME", "user name, instead of the URL's"},
     {"password", OPTION_SECRET, AT(password), NULL, "SECRET", "password; better in --settings than on the command line"},
     {"keepalive", OPTION_DURATION, AT(keepalive), "60s", "DURATION", "longest silence before the connection is tested; 0: never", 0, 65535 * NS_PER_S},
     {"session-expiry", OPTION_DURATION, AT(session_expiry), "7d", "DURATION", "with --protocol 5: how long the server keeps the session of one who is away",
-     NS_PER_S, INT64_C(36500) * 86400 * NS_PER_S},
+     NS_PER_S, INT64_C(36500) * 86400 * NS_PER_S, .needs = "protocol=5, client-id or state"},
     {"connect-timeout", OPTION_DURATION, AT(connect_timeout), "10s", "DURATION", "for name look-up, connection and TLS", NS_PER_MS, 3600 * NS_PER_S},
     {"retry-min", OPTION_DURATION, AT(retry_min), "1s", "DURATION", "wait after a first failure; doubled with each further one", NS_PER_MS, 3600 * NS_PER_S},
     {"retry-max", OPTION_DURATION, AT(retry_max), "1m", "DURATION", "longest wait between attempts", NS_PER_MS, 86400 * NS_PER_S},
-    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's"},
-    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one"},
-    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key"},
+    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's", .needs = "@tls:mqtts://"},
+    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one", .needs = "@tls:mqtts://"},
+    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key", .needs = "@tls:mqtts://, tls-cert"},
     {0},
 };
 
@@ -326,8 +326,6 @@ static int mqtt_check(const source_setup_t *setup, err_t *err) {
         result = err_set(err, "--presence needs --device FIELD, which says what device an event comes from");
     if (!result && !*url.path && !settings->topics.count)
         result = err_set(err, "which topic? mqtt://host/topic/# or --topic FILTER; # is all topics");
-    if (!result && !url.tls && (settings->tls_ca || settings->tls_cert || settings->tls_key))
-        result = err_set(err, "--tls-ca, --tls-cert and --tls-key are for mqtts://");
     if (!result && settings->retry_max < settings->retry_min)
         result = err_set(err, "--retry-max is below --retry-min");
     if (!result)
@@ -435,6 +433,10 @@ static const char *mqtt_stream(const source_setup_t *setup, buf_t *space) {
     return buf_text(space);
 }
 
+static int mqtt_holds(const source_setup_t *setup, text_t name, text_t value) {
+    return text_is(name, "tls") ? is_tls(setup) : -1;
+}
+
 const source_driver_t source_mqtt = {
     .name = "mqtt",
     .schemes = {"mqtt", "mqtts"},
@@ -444,6 +446,8 @@ const source_driver_t source_mqtt = {
     .options = options,
     .settings_size = sizeof(mqtt_settings_t),
     .query = true,
+    .formats = "json",
+    .holds = mqtt_holds,
     .stream = mqtt_stream,
     .check = mqtt_check,
     .open = mqtt_open,

@@ -11,21 +11,21 @@
 #define AT(field) offsetof(mysql_settings_t, field)
 static const option_t options[] = {
     {"mode", OPTION_CHOICE, AT(mode), "poll", "poll|cdc", "rows of --query, or changes from the binary log (MariaDB)"},
-    {"table", OPTION_LIST, AT(tables), NULL, "[DATABASE.]TABLE", "cdc: a table whose changes are wanted; default: all of the address's database, or all"},
-    {"gtid", OPTION_TEXT, AT(gtid), NULL, "POSITION", "cdc: where a first run begins, as the server shows it in gtid_binlog_pos; default: now"},
-    {"server-id", OPTION_INT, AT(server_id), "0", "N", "cdc: our number among the server's replicas; 0: one at random", 0, UINT32_MAX},
-    {"commit-time", OPTION_BOOL, AT(commit_time), "yes", NULL, "cdc: event time is when the transaction was committed, not when it arrives"},
-    {"query", OPTION_TEXT, AT(query), NULL, "SQL", "poll: what to ask; $1 in it is the cursor's last value"},
-    {"cursor", OPTION_TEXT, AT(cursor), NULL, "COLUMN", "poll: the column of the answer that grows from row to row"},
-    {"initial", OPTION_TEXT, AT(initial), NULL, "VALUE", "poll: the cursor's value before the first row"},
-    {"interval", OPTION_DURATION, AT(interval), "5s", "DURATION", "poll: time from one query to the next", NS_PER_MS, 86400 * NS_PER_S},
-    {"once", OPTION_BOOL, AT(once), "no", NULL, "poll: end after one answer"},
+    {"table", OPTION_LIST, AT(tables), NULL, "[DATABASE.]TABLE", "cdc: a table whose changes are wanted; default: all of the address's database, or all", .needs = "mode=cdc"},
+    {"gtid", OPTION_TEXT, AT(gtid), NULL, "POSITION", "cdc: where a first run begins, as the server shows it in gtid_binlog_pos; default: now", .needs = "mode=cdc"},
+    {"server-id", OPTION_INT, AT(server_id), "0", "N", "cdc: our number among the server's replicas; 0: one at random", 0, UINT32_MAX, .needs = "mode=cdc"},
+    {"commit-time", OPTION_BOOL, AT(commit_time), "yes", NULL, "cdc: event time is when the transaction was committed, not when it arrives", .needs = "mode=cdc"},
+    {"query", OPTION_TEXT, AT(query), NULL, "SQL", "poll: what to ask; $1 in it is the cursor's last value", .needs = "mode=poll"},
+    {"cursor", OPTION_TEXT, AT(cursor), NULL, "COLUMN", "poll: the column of the answer that grows from row to row", .needs = "mode=poll"},
+    {"initial", OPTION_TEXT, AT(initial), NULL, "VALUE", "poll: the cursor's value before the first row", .needs = "mode=poll, cursor"},
+    {"interval", OPTION_DURATION, AT(interval), "5s", "DURATION", "poll: time from one query to the next", NS_PER_MS, 86400 * NS_PER_S, .needs = "mode=poll"},
+    {"once", OPTION_BOOL, AT(once), "no", NULL, "poll: end after one answer", .needs = "mode=poll"},
     {"password", OPTION_SECRET, AT(password), NULL, "SECRET", "password; better in --settings than on the command line"},
-    {"socket", OPTION_TEXT, AT(socket), NULL, "PATH", "the server's socket on this machine"},
+    {"socket", OPTION_TEXT, AT(socket), NULL, "PATH", "the server's socket on this machine", .needs = "@local:an address without a host"},
     {"tls", OPTION_BOOL, AT(tls), "no", NULL, "encrypt, and verify the server's certificate and host against the system's authorities"},
     {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's; implies --tls"},
-    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one"},
-    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key"},
+    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one", .needs = "tls or tls-ca"},
+    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key", .needs = "tls or tls-ca, tls-cert"},
     {"connect-timeout", OPTION_DURATION, AT(timeout), "10s", "DURATION", "for name look-up, connection, TLS and log-in", NS_PER_S, 3600 * NS_PER_S},
     {"retry-min", OPTION_DURATION, AT(retry_min), "1s", "DURATION", "wait after a first failure; doubled with each further one", NS_PER_MS, 3600 * NS_PER_S},
     {"retry-max", OPTION_DURATION, AT(retry_max), "1m", "DURATION", "longest wait between attempts", NS_PER_MS, 86400 * NS_PER_S},
@@ -33,19 +33,9 @@ static const option_t options[] = {
 };
 
 static int check_poll(const mysql_settings_t *settings, err_t *err) {
-    if (settings->tables.count || settings->gtid || settings->server_id)
-        return err_set(err, "--%s is for --mode cdc", settings->tables.count ? "table" : settings->gtid ? "gtid" : "server-id");
     if (!settings->query)
         return err_set(err, "--query is missing, such as 'SELECT * FROM orders WHERE id > $1' with --cursor id --initial 0; or --mode cdc for changes");
     return poll_query_check(settings->query, settings->cursor, settings->initial, err);
-}
-
-static int check_capture(const mysql_settings_t *settings, err_t *err) {
-    if (settings->query || settings->cursor || settings->initial)
-        return err_set(err, "--%s is for --mode poll", settings->query ? "query" : settings->cursor ? "cursor" : "initial");
-    if (settings->once)
-        return err_set(err, "--once is for --mode poll: changes never end");
-    return mysql_capture_check(settings, err);
 }
 
 static int mysql_check(const source_setup_t *setup, err_t *err) {
@@ -59,7 +49,7 @@ static int mysql_check(const source_setup_t *setup, err_t *err) {
         return err_set(err, "--retry-max is below --retry-min");
     if (setup->format)
         return err_set(err, "--format is not for databases: rows come as they are");
-    return settings->mode == MYSQL_MODE_CDC ? check_capture(settings, err) : check_poll(settings, err);
+    return settings->mode == MYSQL_MODE_CDC ? mysql_capture_check(settings, err) : check_poll(settings, err);
 }
 
 static int mysql_open(source_t **source, const source_setup_t *setup, err_t *err) {
@@ -92,6 +82,18 @@ static const char *mysql_stream(const source_setup_t *setup, buf_t *space) {
     return buf_text(space);
 }
 
+static int mysql_holds(const source_setup_t *setup, text_t name, text_t value) {
+    const mysql_settings_t *settings = setup->settings;
+    mysql_address_t address = {0};
+    if (text_is(name, "time"))
+        return settings->mode == MYSQL_MODE_POLL;
+    if (!text_is(name, "local"))
+        return -1;
+    bool local = mysql_address_read(&address, setup->rest, NULL) || !*address.host || strcmp(address.host, "localhost") == 0; /* a bad one: check says so */
+    mysql_address_fini(&address);
+    return local;
+}
+
 const source_driver_t source_mysql = {
     .name = "mysql",
     .schemes = {"mysql", "mariadb"},
@@ -101,6 +103,8 @@ const source_driver_t source_mysql = {
     .options = options,
     .settings_size = sizeof(mysql_settings_t),
     .query = true,
+    .formats = "",
+    .holds = mysql_holds,
     .stream = mysql_stream,
     .check = mysql_check,
     .open = mysql_open,

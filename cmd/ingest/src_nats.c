@@ -523,6 +523,10 @@ static const char *nats_stream_name(const source_setup_t *setup, buf_t *space) {
     return buf_text(space);
 }
 
+static int nats_holds(const source_setup_t *setup, text_t name, text_t value) {
+    return text_is(name, "tls") ? strncasecmp(setup->url, "nats:", 5) != 0 : -1;
+}
+
 const source_driver_t source_nats = {
     .name = "nats",
     .schemes = {"nats", "nats+tls", "tls"},
@@ -532,6 +536,8 @@ const source_driver_t source_nats = {
     .options = nats_options,
     .settings_size = sizeof(nats_settings_t),
     .query = true,
+    .formats = "json",
+    .holds = nats_holds,
     .stream = nats_stream_name,
     .check = nats_settings_check,
     .open = nats_source_open,

@@ -15,25 +15,25 @@
 #define AT(field) offsetof(postgres_settings_t, field)
 static const option_t options[] = {
     {"mode", OPTION_CHOICE, AT(mode), "cdc", "cdc|poll|trigger", "changes by logical replication, rows of --query, or changes that triggers note"},
-    {"table", OPTION_LIST, AT(tables), NULL, "[SCHEMA.]TABLE", "cdc, trigger: a table whose changes are wanted; cdc: all when neither table nor schema is given"},
-    {"schema", OPTION_LIST, AT(schemas), NULL, "SCHEMA", "cdc: a schema, the changes of all of whose tables are wanted"},
-    {"snapshot", OPTION_CHOICE, AT(snapshot), "initial", "initial|never", "cdc: whether the rows that are there already come first"},
-    {"slot", OPTION_TEXT, AT(slot), NULL, "NAME", "cdc: replication slot, made when missing; default: ingest_ and the database's name"},
-    {"publication", OPTION_TEXT, AT(publication), NULL, "NAME", "cdc: publication, made when missing; default: the slot's name"},
-    {"commit-time", OPTION_BOOL, AT(commit_time), "yes", NULL, "cdc: event time is when the transaction was committed, not when it arrives"},
-    {"drop", OPTION_BOOL, AT(drop), "no", NULL, "cdc, trigger: remove slot and publication, or triggers and their table, and end"},
-    {"query", OPTION_TEXT, AT(query), NULL, "SQL", "poll: what to ask; $1 in it is the cursor's last value"},
-    {"cursor", OPTION_TEXT, AT(cursor), NULL, "COLUMN", "poll: the column of the answer that grows from row to row"},
-    {"initial", OPTION_TEXT, AT(initial), NULL, "VALUE", "poll: the cursor's value before the first row"},
-    {"interval", OPTION_DURATION, AT(interval), "5s", "DURATION", "poll, trigger: time from one look to the next; what triggers note is told at once", NS_PER_MS, 86400 * NS_PER_S},
-    {"once", OPTION_BOOL, AT(once), "no", NULL, "poll: end after one answer"},
-    {"safe", OPTION_BOOL, AT(safe), "yes", NULL, "poll: wait for open transactions, so that rows that commit out of order are not missed"},
-    {"hold", OPTION_DURATION, AT(hold), "0", "DURATION", "poll: take rows only so long after they were first seen", 0, 86400 * NS_PER_S},
-    {"numeric", OPTION_CHOICE, AT(numeric), "exact", "exact|number|text", "numbers of the type numeric: as numbers where that is exact, always, or never"},
+    {"table", OPTION_LIST, AT(tables), NULL, "[SCHEMA.]TABLE", "cdc, trigger: a table whose changes are wanted; cdc: all when neither table nor schema is given", .needs = "mode=cdc|trigger"},
+    {"schema", OPTION_LIST, AT(schemas), NULL, "SCHEMA", "cdc: a schema, the changes of all of whose tables are wanted", .needs = "mode=cdc"},
+    {"snapshot", OPTION_CHOICE, AT(snapshot), "initial", "initial|never", "cdc: whether the rows that are there already come first", .needs = "mode=cdc"},
+    {"slot", OPTION_TEXT, AT(slot), NULL, "NAME", "cdc: replication slot, made when missing; default: ingest_ and the database's name", .needs = "mode=cdc"},
+    {"publication", OPTION_TEXT, AT(publication), NULL, "NAME", "cdc: publication, made when missing; default: the slot's name", .needs = "mode=cdc"},
+    {"commit-time", OPTION_BOOL, AT(commit_time), "yes", NULL, "cdc: event time is when the transaction was committed, not when it arrives", .needs = "mode=cdc"},
+    {"drop", OPTION_BOOL, AT(drop), "no", NULL, "cdc, trigger: remove slot and publication, or triggers and their table, and end", .needs = "mode=cdc|trigger"},
+    {"query", OPTION_TEXT, AT(query), NULL, "SQL", "poll: what to ask; $1 in it is the cursor's last value", .needs = "mode=poll"},
+    {"cursor", OPTION_TEXT, AT(cursor), NULL, "COLUMN", "poll: the column of the answer that grows from row to row", .needs = "mode=poll"},
+    {"initial", OPTION_TEXT, AT(initial), NULL, "VALUE", "poll: the cursor's value before the first row", .needs = "mode=poll, cursor"},
+    {"interval", OPTION_DURATION, AT(interval), "5s", "DURATION", "poll, trigger: time from one look to the next; what triggers note is told at once", NS_PER_MS, 86400 * NS_PER_S, .needs = "mode=poll|trigger"},
+    {"once", OPTION_BOOL, AT(once), "no", NULL, "poll: end after one answer", .needs = "mode=poll"},
+    {"safe", OPTION_BOOL, AT(safe), "yes", NULL, "poll: wait for open transactions, so that rows that commit out of order are not missed", .needs = "mode=poll, cursor"},
+    {"hold", OPTION_DURATION, AT(hold), "0", "DURATION", "poll: take rows only so long after they were first seen", 0, 86400 * NS_PER_S, .needs = "mode=poll, cursor"},
+    {"numeric", OPTION_CHOICE, AT(numeric), "exact", "exact|number|text", "numbers of the type numeric: as numbers where that is exact, always, or never", .needs = "mode=cdc|poll"},
     {"password", OPTION_SECRET, AT(password), NULL, "SECRET", "password; better in --settings or a password file than on the command line"},
-    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust; the server's is then verified, its host too"},
-    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one"},
-    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key"},
+    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust; the server's is then verified, its host too", .needs = "@tls:another sslmode than disable"},
+    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one", .needs = "@tls:another sslmode than disable"},
+    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key", .needs = "@tls:another sslmode than disable, tls-cert"},
     {"connect-timeout", OPTION_DURATION, AT(connect_timeout), "10s", "DURATION", "for connection, TLS and log-in", NS_PER_MS, 3600 * NS_PER_S},
     {"retry-min", OPTION_DURATION, AT(retry_min), "1s", "DURATION", "wait after a first failure; doubled with each further one", NS_PER_MS, 3600 * NS_PER_S},
     {"retry-max", OPTION_DURATION, AT(retry_max), "1m", "DURATION", "longest wait between attempts", NS_PER_MS, 86400 * NS_PER_S},
@@ -124,8 +124,6 @@ void postgres_put_table(buf_t *out, const char *name) {
 static int check_poll(const postgres_settings_t *settings, err_t *err) {
     if (!settings->query)
         return err_set(err, "--mode poll needs --query, such as 'SELECT * FROM orders WHERE id > $1' with --cursor id --initial 0");
-    if (settings->drop)
-        return err_set(err, "--drop: --mode poll leaves nothing in the database");
     return poll_query_check(settings->query, settings->cursor, settings->initial, err);
 }
 
@@ -146,12 +144,8 @@ static int postgres_check(const source_setup_t *setup, err_t *err) {
         return err_set(err, "--format is not for databases: rows come as they are");
     if (settings->mode == PG_MODE_POLL)
         return check_poll(settings, err);
-    if (settings->query || settings->cursor || settings->initial)
-        return err_set(err, "--%s is for --mode poll", settings->query ? "query" : settings->cursor ? "cursor" : "initial");
     if (settings->mode == PG_MODE_TRIGGER && !settings->tables.count && !settings->drop)
         return err_set(err, "--mode trigger needs --table, once for each table whose changes are wanted");
-    if (settings->mode == PG_MODE_TRIGGER && settings->schemas.count)
-        return err_set(err, "--schema is for --mode cdc; --mode trigger takes --table");
     return check_slot(settings->slot, err);
 }
 
@@ -172,6 +166,18 @@ static const char *postgres_stream(const source_setup_t *setup, buf_t *space) {
     return buf_text(space);
 }
 
+static int postgres_holds(const source_setup_t *setup, text_t name, text_t value) {
+    const postgres_settings_t *settings = setup->settings;
+    if (text_is(name, "time"))
+        return settings->mode == PG_MODE_POLL;
+    if (!text_is(name, "tls"))
+        return -1;
+    char *mode = pg_url_part(setup->url, "sslmode");
+    bool possible = !mode || strcmp(mode, "disable") != 0;
+    mem_free(mode);
+    return possible;
+}
+
 const source_driver_t source_postgres = {
     .name = "postgres",
     .schemes = {"postgres", "postgresql"},
@@ -180,6 +186,8 @@ const source_driver_t source_postgres = {
     .help = "a PostgreSQL database: changes of tables as they are committed, or the rows of a query",
     .options = options,
     .settings_size = sizeof(postgres_settings_t),
+    .formats = "",
+    .holds = postgres_holds,
     .stream = postgres_stream,
     .check = postgres_check,
     .open = postgres_open,

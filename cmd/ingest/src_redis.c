@@ -17,18 +17,18 @@
 #define AT(field) offsetof(redis_settings_t, field)
 static const option_t options[] = {
     {"key", OPTION_LIST, AT(keys), NULL, "NAME", "a stream besides the URL's"},
-    {"group", OPTION_TEXT, AT(group), NULL, "NAME", "read as a consumer of this group, which is made when there is none; default: alone, every entry"},
-    {"consumer", OPTION_TEXT, AT(consumer), NULL, "NAME", "our name in the group; default: the host's, with --state made up and kept"},
-    {"begin", OPTION_TEXT, AT(begin), "first", "first|new|ID", "where a stream, or a new group, begins the first time: behind an entry's identifier"},
-    {"claim", OPTION_DURATION, AT(claim), "0", "DURATION", "take over what other consumers have left unacknowledged for so long; 0: never", 0, 86400 * 365 * NS_PER_S},
-    {"field", OPTION_TEXT, AT(field), NULL, "NAME", "the entry's field that holds the payload, of JSON or --format; default: an entry is an event of its fields"},
-    {"id-field", OPTION_TEXT, AT(id_field), NULL, "NAME", "the field that gets the entry's identifier"},
-    {"key-field", OPTION_TEXT, AT(key_field), NULL, "NAME", "the field that gets the stream's name"},
-    {"id-time", OPTION_BOOL, AT(id_time), "yes", NULL, "the identifier gives the event time, if it is one"},
-    {"strings", OPTION_BOOL, AT(strings), NULL, NULL, "all fields stay text; default: numbers, true and false are recognised"},
+    {"group", OPTION_TEXT, AT(group), NULL, "NAME", "read as a consumer of this group, which is made when there is none; default: alone, every entry", .needs = "!channel, !channel-pattern"},
+    {"consumer", OPTION_TEXT, AT(consumer), NULL, "NAME", "our name in the group; default: the host's, with --state made up and kept", .needs = "group"},
+    {"begin", OPTION_TEXT, AT(begin), "first", "first|new|ID", "where a stream, or a new group, begins the first time: behind an entry's identifier", .needs = "!channel, !channel-pattern"},
+    {"claim", OPTION_DURATION, AT(claim), "0", "DURATION", "take over what other consumers have left unacknowledged for so long; 0: never", 0, 86400 * 365 * NS_PER_S, .needs = "group"},
+    {"field", OPTION_TEXT, AT(field), NULL, "NAME", "the entry's field that holds the payload, of JSON or --format; default: an entry is an event of its fields", .needs = "!channel, !channel-pattern"},
+    {"id-field", OPTION_TEXT, AT(id_field), NULL, "NAME", "the field that gets the entry's identifier", .needs = "!channel, !channel-pattern"},
+    {"key-field", OPTION_TEXT, AT(key_field), NULL, "NAME", "the field that gets the stream's name", .needs = "!channel, !channel-pattern"},
+    {"id-time", OPTION_BOOL, AT(id_time), "yes", NULL, "the identifier gives the event time, if it is one", .needs = "!channel, !channel-pattern"},
+    {"strings", OPTION_BOOL, AT(strings), NULL, NULL, "all fields stay text; default: numbers, true and false are recognised", .needs = "!channel, !channel-pattern"},
     {"channel", OPTION_LIST, AT(channels), NULL, "NAME", "receive a channel's messages (SUBSCRIBE) instead of streams"},
     {"channel-pattern", OPTION_LIST, AT(patterns), NULL, "PATTERN", "the same for all channels of such names (PSUBSCRIBE)"},
-    {"channel-field", OPTION_TEXT, AT(channel_field), NULL, "NAME", "the field that gets the channel's name"},
+    {"channel-field", OPTION_TEXT, AT(channel_field), NULL, "NAME", "the field that gets the channel's name", .needs = "channel or channel-pattern"},
     {"database", OPTION_INT, AT(database), "0", "N", "number of the database, unless the URL has one", 0, INT32_MAX},
     {"user", OPTION_TEXT, AT(user), NULL, "NAME", "user name, instead of the URL's"},
     {"password", OPTION_SECRET, AT(password), NULL, "SECRET", "password; better in --settings than on the command line"},
@@ -36,9 +36,9 @@ static const option_t options[] = {
      3600 * NS_PER_S},
     {"retry-min", OPTION_DURATION, AT(retry_min), "1s", "DURATION", "wait after a first failure; doubled with each further one", NS_PER_MS, 3600 * NS_PER_S},
     {"retry-max", OPTION_DURATION, AT(retry_max), "1m", "DURATION", "longest wait between attempts", NS_PER_MS, 86400 * NS_PER_S},
-    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's"},
-    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one"},
-    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key"},
+    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's", .needs = "@tls:rediss://"},
+    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one", .needs = "@tls:rediss://"},
+    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key", .needs = "@tls:rediss://, tls-cert"},
     {0},
 };
 
@@ -427,14 +427,8 @@ static int check_streams(const redis_settings_t *settings, const char *stream, e
         return err_set(err, "streams or channels: both need a source each");
     if (streams > STREAMS_MAX)
         return err_set(err, "at most %d streams", STREAMS_MAX);
-    if (channels && (settings->group || settings->field || settings->claim || settings->id_field || settings->key_field))
-        return err_set(err, "--group, --claim, --field, --id-field and --key-field are for streams");
-    if (!channels && settings->channel_field)
-        return err_set(err, "--channel-field is for --channel and --channel-pattern");
     if (strcmp(settings->begin, "first") != 0 && strcmp(settings->begin, "new") != 0 && !redis_id_read(&id, text_of(settings->begin)))
         return err_set(err, "--begin takes first, new, or an entry's identifier such as 1526919030474-0");
-    if (!settings->group && (settings->consumer || settings->claim))
-        return err_set(err, "--consumer and --claim need --group");
     if ((settings->group && !*settings->group) || (settings->consumer && !*settings->consumer))
         return err_set(err, "--%s is empty", settings->group && !*settings->group ? "group" : "consumer");
     return 0;
@@ -450,8 +444,6 @@ static int redis_check(const source_setup_t *setup, err_t *err) {
     int result = check_streams(settings, split_path(url.path, &database), err);
     if (!result && setup->format && !settings->field && !channels)
         result = err_set(err, "--format is for payloads: --field NAME says which field of the entry holds it");
-    if (!result && !url.tls && (settings->tls_ca || settings->tls_cert || settings->tls_key))
-        result = err_set(err, "--tls-ca, --tls-cert and --tls-key are for rediss://");
     if (!result && settings->retry_max < settings->retry_min)
         result = err_set(err, "--retry-max is below --retry-min");
     if (!result && settings->user && !settings->password && !url.password)
@@ -531,6 +523,15 @@ static const char *redis_stream_name(const source_setup_t *setup, buf_t *space) 
     return buf_text(space);
 }
 
+static int redis_holds(const source_setup_t *setup, text_t name, text_t value) {
+    const redis_settings_t *settings = setup->settings;
+    if (text_is(name, "tls"))
+        return strncasecmp(setup->url, "rediss:", 7) == 0;
+    if (text_is(name, "format"))
+        return (settings->field || settings->channels.count || settings->patterns.count) && text_is(value, "json");
+    return -1;
+}
+
 const source_driver_t source_redis = {
     .name = "redis",
     .schemes = {"redis", "rediss"},
@@ -540,6 +541,8 @@ const source_driver_t source_redis = {
     .options = options,
     .settings_size = sizeof(redis_settings_t),
     .query = true,
+    .formats = "json",
+    .holds = redis_holds,
     .stream = redis_stream_name,
     .check = redis_check,
     .open = redis_open,

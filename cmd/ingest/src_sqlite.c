@@ -11,12 +11,12 @@
 #define AT(field) offsetof(sqlite_settings_t, field)
 static const option_t options[] = {
     {"mode", OPTION_CHOICE, AT(mode), "poll", "poll|trigger", "rows of --query, or changes that triggers note"},
-    {"query", OPTION_TEXT, AT(query), NULL, "SQL", "poll: what to ask; $1 in it is the cursor's last value"},
-    {"cursor", OPTION_TEXT, AT(cursor), NULL, "COLUMN", "poll: the column of the answer that grows from row to row"},
-    {"initial", OPTION_TEXT, AT(initial), NULL, "VALUE", "poll: the cursor's value before the first row"},
-    {"table", OPTION_LIST, AT(tables), NULL, "TABLE", "trigger: a table whose changes are wanted; default: all"},
-    {"keep", OPTION_BOOL, AT(keep), "no", NULL, "trigger: leave changes in the table ingest_changes when they are safe"},
-    {"drop", OPTION_BOOL, AT(drop), "no", NULL, "trigger: remove the triggers and the table ingest_changes from the database, and end"},
+    {"query", OPTION_TEXT, AT(query), NULL, "SQL", "poll: what to ask; $1 in it is the cursor's last value", .needs = "mode=poll"},
+    {"cursor", OPTION_TEXT, AT(cursor), NULL, "COLUMN", "poll: the column of the answer that grows from row to row", .needs = "mode=poll"},
+    {"initial", OPTION_TEXT, AT(initial), NULL, "VALUE", "poll: the cursor's value before the first row", .needs = "mode=poll, cursor"},
+    {"table", OPTION_LIST, AT(tables), NULL, "TABLE", "trigger: a table whose changes are wanted; default: all", .needs = "mode=trigger"},
+    {"keep", OPTION_BOOL, AT(keep), "no", NULL, "trigger: leave changes in the table ingest_changes when they are safe", .needs = "mode=trigger"},
+    {"drop", OPTION_BOOL, AT(drop), "no", NULL, "trigger: remove the triggers and the table ingest_changes from the database, and end", .needs = "mode=trigger"},
     {"interval", OPTION_DURATION, AT(interval), "5s", "DURATION", "time from one look to the next; a change of the file is seen at once", NS_PER_MS, 86400 * NS_PER_S},
     {"once", OPTION_BOOL, AT(once), "no", NULL, "end after one answer"},
     {"busy-timeout", OPTION_DURATION, AT(busy_timeout), "1s", "DURATION", "how long a lock of another program is waited for, before a new attempt", 0, 60 * NS_PER_S},
@@ -217,13 +217,8 @@ static int sqlite_check(const source_setup_t *setup, err_t *err) {
         return err_set(err, "--retry-max is below --retry-min");
     if (setup->format)
         return err_set(err, "--format is not for databases: rows come as they are");
-    if (settings->mode == 1) {
-        if (settings->query || settings->cursor || settings->initial)
-            return err_set(err, "--%s is for --mode poll", settings->query ? "query" : settings->cursor ? "cursor" : "initial");
+    if (settings->mode == 1)
         return 0;
-    }
-    if (settings->drop || settings->keep || settings->tables.count)
-        return err_set(err, "--%s is for --mode trigger", settings->drop ? "drop" : settings->keep ? "keep" : "table");
     if (!settings->query)
         return err_set(err, "--query is missing, such as 'SELECT * FROM orders WHERE id > $1' with --cursor id --initial 0; or take --mode trigger");
     return poll_query_check(settings->query, settings->cursor, settings->initial, err);
@@ -267,6 +262,11 @@ static const char *sqlite_stream(const source_setup_t *setup, buf_t *space) {
     return buf_text(space);
 }
 
+static int sqlite_holds(const source_setup_t *setup, text_t name, text_t value) {
+    const sqlite_settings_t *settings = setup->settings;
+    return text_is(name, "time") ? settings->mode == 0 : -1;
+}
+
 const source_driver_t source_sqlite = {
     .name = "sqlite",
     .schemes = {"sqlite"},
@@ -276,6 +276,8 @@ const source_driver_t source_sqlite = {
     .options = options,
     .settings_size = sizeof(sqlite_settings_t),
     .query = true,
+    .formats = "",
+    .holds = sqlite_holds,
     .stream = sqlite_stream,
     .check = sqlite_check,
     .open = sqlite_open_source,

@@ -18,9 +18,9 @@ typedef struct statsd_settings {
 #define AT(field) offsetof(statsd_settings_t, field)
 static const option_t options[] = {
     {"transport", OPTION_CHOICE, AT(transport), "both", "both|udp|tcp", "what is listened on"},
-    {"connections", OPTION_INT, AT(server.connections), "1000", "N", TEXT_SERVER_CONNECTIONS},
-    {"idle", OPTION_DURATION, AT(server.idle), "0", "DURATION", TEXT_SERVER_IDLE},
-    {"buffer", OPTION_SIZE, AT(buffer), "4MiB", "SIZE", DATAGRAM_BUFFER},
+    {"connections", OPTION_INT, AT(server.connections), "1000", "N", TEXT_SERVER_CONNECTIONS, .needs = "transport=both|tcp"},
+    {"idle", OPTION_DURATION, AT(server.idle), "0", "DURATION", TEXT_SERVER_IDLE, .needs = "transport=both|tcp"},
+    {"buffer", OPTION_SIZE, AT(buffer), "4MiB", "SIZE", DATAGRAM_BUFFER, .needs = "transport=both|udp"},
     {0},
 };
 
@@ -115,5 +115,6 @@ const source_driver_t source_statsd = {
     .settings_size = sizeof(statsd_settings_t),
     .query = true,
     .check = statsd_check,
+    .formats = "statsd",
     .open = statsd_open,
 };

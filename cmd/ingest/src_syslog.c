@@ -29,9 +29,9 @@ typedef struct syslog_settings {
 #define AT(field) offsetof(syslog_settings_t, field)
 static const option_t options[] = {
     {"transport", OPTION_CHOICE, AT(transport), "both", "both|udp|tcp|tls", "what is listened on"},
-    {"connections", OPTION_INT, AT(connections), "1000", "N", TEXT_SERVER_CONNECTIONS},
-    {"idle", OPTION_DURATION, AT(idle), "0", "DURATION", TEXT_SERVER_IDLE},
-    {"buffer", OPTION_SIZE, AT(buffer), "4MiB", "SIZE", DATAGRAM_BUFFER},
+    {"connections", OPTION_INT, AT(connections), "1000", "N", TEXT_SERVER_CONNECTIONS, .needs = "transport=both|tcp|tls"},
+    {"idle", OPTION_DURATION, AT(idle), "0", "DURATION", TEXT_SERVER_IDLE, .needs = "transport=both|tcp|tls"},
+    {"buffer", OPTION_SIZE, AT(buffer), "4MiB", "SIZE", DATAGRAM_BUFFER, .needs = "transport=both|udp"},
     TLS_FILES_OPTIONS(syslog_settings_t, tls),
     {0},
 };
@@ -314,6 +314,10 @@ static int syslog_open(source_t **source, const source_setup_t *setup, err_t *er
     return 0;
 }
 
+static int syslog_holds(const source_setup_t *setup, text_t name, text_t value) {
+    return text_is(name, "text") || text_is(name, "time") ? 1 : -1; /* of --time check knows more */
+}
+
 const source_driver_t source_syslog = {
     .name = "syslog",
     .schemes = {"syslog"},
@@ -324,5 +328,7 @@ const source_driver_t source_syslog = {
     .settings_size = sizeof(syslog_settings_t),
     .query = true,
     .check = syslog_check,
+    .formats = "",
+    .holds = syslog_holds,
     .open = syslog_open,
 };

@@ -30,7 +30,7 @@ static const option_t options[] = {
     {"interval", OPTION_DURATION, AT(interval), "1s", "DURATION", "time from one reading to the next", 10 * NS_PER_MS, 86400 * NS_PER_S},
     {"count", OPTION_INT, AT(count), "0", "N", "end after so many readings; 0: never", 0, INT64_MAX},
     {"kinds", OPTION_LIST, AT(kinds), NULL, "KIND[,KIND]...", "only these of system, core, disk, interface, filesystem; default: all"},
-    {"mounts", OPTION_LIST, AT(mounts), NULL, "PATH[,PATH]...", "file systems to watch; default: all local ones on a device"},
+    {"mounts", OPTION_LIST, AT(mounts), NULL, "PATH[,PATH]...", "file systems to watch; default: all local ones on a device", .needs = "@filesystem:filesystem among the --kinds"},
     {"proc", OPTION_TEXT, AT(proc), "/proc", "DIR", "where proc is mounted"},
     {"sys", OPTION_TEXT, AT(sys), "/sys", "DIR", "where sysfs is mounted"},
     {0},
@@ -422,6 +422,16 @@ static const char *system_stream(const source_setup_t *setup, buf_t *space) {
     return "system";
 }
 
+static int system_holds(const source_setup_t *setup, text_t name, text_t value) {
+    const system_settings_t *settings = setup->settings;
+    if (!text_is(name, "filesystem"))
+        return -1;
+    bool wanted = !settings->kinds.count;
+    for (size_t i = 0; i < settings->kinds.count; i++)
+        wanted |= strstr(settings->kinds.items[i], "filesystem") != NULL;
+    return wanted;
+}
+
 const source_driver_t source_system = {
     .name = "system",
     .schemes = {"system"},
@@ -431,6 +441,8 @@ const source_driver_t source_system = {
     .options = options,
     .settings_size = sizeof(system_settings_t),
     .query = true,
+    .formats = "",
+    .holds = system_holds,
     .stream = system_stream,
     .check = system_check,
     .open = system_open,

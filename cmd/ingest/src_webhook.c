@@ -531,6 +531,7 @@ const source_driver_t source_webhook = {
     .options = options,
     .settings_size = sizeof(webhook_settings_t),
     .query = true,
+    .formats = "json",
     .stream = webhook_stream,
     .check = webhook_check,
     .open = webhook_open,

@@ -40,24 +40,24 @@ static const option_t options[] = {
     {"subprotocol", OPTION_LIST, AT(protocols), NULL, "NAME", "a sub-protocol to ask for, the dearest first"},
     {"header", OPTION_LIST, AT(headers), NULL, "TEXT", "a request header, \"Name: value\""},
     {"user", OPTION_TEXT, AT(user), NULL, "NAME", "user name (Basic authentication), instead of the URL's"},
-    {"password", OPTION_SECRET, AT(password), NULL, "SECRET", "password; better in --settings than on the command line"},
+    {"password", OPTION_SECRET, AT(password), NULL, "SECRET", "password; better in --settings than on the command line", .needs = "user or @login:a user in the URL"},
     {"token", OPTION_SECRET, AT(token), NULL, "SECRET", "bearer token; better in --settings than on the command line"},
     {"api-key", OPTION_SECRET, AT(api_key), NULL, "SECRET", "API key; better in --settings than on the command line"},
-    {"api-key-name", OPTION_TEXT, AT(api_key_name), NULL, "NAME", "its header or parameter; default: X-API-Key, or api_key in the query"},
-    {"api-key-in", OPTION_CHOICE, AT(api_key_in), "header", "header|query", "where the API key goes"},
+    {"api-key-name", OPTION_TEXT, AT(api_key_name), NULL, "NAME", "its header or parameter; default: X-API-Key, or api_key in the query", .needs = "api-key"},
+    {"api-key-in", OPTION_CHOICE, AT(api_key_in), "header", "header|query", "where the API key goes", .needs = "api-key"},
     {"once", OPTION_BOOL, AT(once), "no", NULL, "end when the server closes the connection and says that it is done (code 1000)"},
     {"compression", OPTION_BOOL, AT(compression), "yes", NULL, "let the server compress messages (permessage-deflate)"},
     {"message-limit", OPTION_SIZE, AT(limit), "1MiB", "SIZE", "largest message accepted, after decompression", 1024, 64 << 20},
     {"ping-interval", OPTION_DURATION, AT(ping_interval), "20s", "DURATION", "longest silence before the server is sent a ping; 0: never", 0, 86400 * NS_PER_S},
-    {"ping-timeout", OPTION_DURATION, AT(ping_timeout), "20s", "DURATION", "how long the answer to a ping may take", NS_PER_MS, 86400 * NS_PER_S},
+    {"ping-timeout", OPTION_DURATION, AT(ping_timeout), "20s", "DURATION", "how long the answer to a ping may take", NS_PER_MS, 86400 * NS_PER_S, .needs = "ping-interval"},
     {"connect-timeout", OPTION_DURATION, AT(connect_timeout), "10s", "DURATION", "for name look-up, connection and TLS, and then for the handshake", NS_PER_MS, 3600 * NS_PER_S},
     {"retry-min", OPTION_DURATION, AT(retry_min), "1s", "DURATION", "wait after a first failure; doubled with each further one", NS_PER_MS, 3600 * NS_PER_S},
     {"retry-max", OPTION_DURATION, AT(retry_max), "1m", "DURATION", "longest wait between attempts, unless the server asks for more", NS_PER_MS, 86400 * NS_PER_S},
     {"redirects", OPTION_INT, AT(redirects), "5", "N", "redirects followed at most", 0, 50},
     {"proxy", OPTION_SECRET, AT(proxy), NULL, "URL", "proxy to go through, which may hold a password; default: what http_proxy and the like say"},
-    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's"},
-    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one"},
-    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key"},
+    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's", .needs = "@tls:wss://"},
+    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one", .needs = "@tls:wss://"},
+    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key", .needs = "@tls:wss://, tls-cert"},
     {0},
 };
 
@@ -327,7 +327,7 @@ static int websocket_check(const source_setup_t *setup, err_t *err) {
     ws_place_t server = {0};
     if (ws_place_read(&server, setup->url, err))
         return -1;
-    bool tls = server.tls, login = settings->user || server.user;
+    bool login = settings->user || server.user;
     ws_place_fini(&server);
     if (check_headers(settings, err))
         return -1;
@@ -335,8 +335,6 @@ static int websocket_check(const source_setup_t *setup, err_t *err) {
         return err_set(err, "--token goes with no user: there is one header for both");
     if (settings->retry_max < settings->retry_min)
         return err_set(err, "--retry-max is below --retry-min");
-    if (!tls && (settings->tls_ca || settings->tls_cert || settings->tls_key))
-        return err_set(err, "--tls-ca, --tls-cert and --tls-key are for wss://");
     if (settings->subscribe.count > GREETINGS_MAX)
         return err_set(err, "--subscribe: at most %d", GREETINGS_MAX);
     for (size_t i = 0; i < settings->subscribe.count; i++) {
@@ -456,6 +454,10 @@ static const char *websocket_stream(const source_setup_t *setup, buf_t *space) {
     return buf_text(space);
 }
 
+static int websocket_holds(const source_setup_t *setup, text_t name, text_t value) {
+    return text_is(name, "tls") ? strncasecmp(setup->url, "wss:", 4) == 0 : -1;
+}
+
 const source_driver_t source_websocket = {
     .name = "websocket",
     .schemes = {"ws", "wss"},
@@ -464,6 +466,8 @@ const source_driver_t source_websocket = {
     .help = "messages of a WebSocket server: JSON, msgpack, or as --format says",
     .options = options,
     .settings_size = sizeof(websocket_settings_t),
+    .formats = "json|msgpack",
+    .holds = websocket_holds,
     .stream = websocket_stream,
     .check = websocket_check,
     .open = websocket_open,

@@ -150,6 +150,8 @@ static void warn(void *argument, const char *text) {
 
 static int check(stage_t *stage, err_t *err) {
     process_t *process = stage->own;
+    if (stage_check_needs(stage, NULL, err))
+        return -1;
     if (process->file && process->given)
         return err_set(err, "a program and -f %s: give one of them", process->file);
     if (process->file && alone_read_file(process->file, &process->text, err) < 0)

@@ -17,27 +17,8 @@
 
 /* ---- the source's format ---- */
 
-/* The source's settings that say how its text is read; those of the place it came from are of no use here. */
-static void put_format(json_t *settings, const topology_stage_t *stage) {
-    const char *key;
-    json_t *value;
-    json_object_foreach(stage->settings, key, value)
-        if (strcmp(key, "format") == 0 || option_find(format_options, text_of(key)))
-            json_object_set(settings, key, value);
-}
-
 static const char *text_setting(const topology_stage_t *stage, const char *key) {
     return json_string_value(json_object_get(stage->settings, key));
-}
-
-/* The local file that the source reads, or NULL. The caller frees. */
-static char *source_file(const replay_t *replay, const topology_stage_t *stage) {
-    const char *path = text_setting(stage, "path"), *url = text_setting(stage, "url");
-    if (!path && url && text_starts(url, "file:"))
-        path = url + (text_starts(url, "file://") ? 7 : 5);
-    if (!path)
-        return NULL;
-    return *path == '/' ? mem_text(path) : mem_format("%s/%s", replay->config->directory, path);
 }
 
 /* The format by its name: as configured, else by the type's word, else by the file's ending. */
@@ -50,6 +31,43 @@ static const char *format_name(const topology_stage_t *stage) {
         return type;
     const format_t *found = path ? format_for_path(path) : NULL;
     return found ? found->name : "ndjson";
+}
+
+/* What an option of a format needs: the parts are files of that format, read once. */
+static bool holds(const void *argument, text_t name, text_t value) {
+    const topology_stage_t *stage = argument;
+    if (text_is(name, "format"))
+        return text_is(value, format_name(stage));
+    if (text_is(name, "text") || text_is(name, "time"))
+        return true;
+    char *key = mem_text_n(name.data, name.size);
+    for (char *c = key; *c; c++)
+        *c = (char) (*c == '-' ? '_' : *c);
+    bool given = !text_is(name, "follow") && !text_is(name, "stream") && json_object_get(stage->settings, key);
+    mem_free(key);
+    return given;
+}
+
+/* The source's settings that say how its text is read; those of the place it came from are of no use here. */
+static void put_format(json_t *settings, const topology_stage_t *stage) {
+    const char *key;
+    json_t *value;
+    err_t err;
+    json_object_foreach(stage->settings, key, value) {
+        const option_t *option = option_find(format_options, text_of(key));
+        if (strcmp(key, "format") == 0 || (option && option_check_needs_json(option, holds, stage, &err) == 0))
+            json_object_set(settings, key, value);
+    }
+}
+
+/* The local file that the source reads, or NULL. The caller frees. */
+static char *source_file(const replay_t *replay, const topology_stage_t *stage) {
+    const char *path = text_setting(stage, "path"), *url = text_setting(stage, "url");
+    if (!path && url && text_starts(url, "file:"))
+        path = url + (text_starts(url, "file://") ? 7 : 5);
+    if (!path)
+        return NULL;
+    return *path == '/' ? mem_text(path) : mem_format("%s/%s", replay->config->directory, path);
 }
 
 /* Records of CSV mean nothing without their header: it is the first line of the source's file, unless the columns are configured. */

@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "topology.h"
 
 #define ANSWER_MAX (4u * 1024 * 1024)
 #define PATIENCE (10 * NS_PER_S)
@@ -237,8 +238,28 @@ static void check_program(const config_t *config, const config_pipeline_t *pipel
     buf_fini(&output);
 }
 
-/* What only the tool itself can say of an entry: a URL that is missing, options that exclude each other. */
-static void check_entry(const config_t *config, char *path, const json_t *settings, const char *what, const char *name,
+/* The member of the entry that an error is about, "--rotate-wait needs --follow": where its key stands; else where the entry begins. */
+static config_place_t place_of_error(const config_t *config, const char *pointer, const json_t *settings, const char *said) {
+    text_t text = text_make((const char *) config->text.data, config->text.size);
+    size_t size = strncmp(said, "--", 2) == 0 ? strspn(said + 2, "abcdefghijklmnopqrstuvwxyz0123456789-") : 0;
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *) settings, key, value) {
+        bool same = size && strlen(key) == size;
+        for (size_t i = 0; same && i < size; i++)
+            same = said[2 + i] == (key[i] == '_' ? '-' : key[i]);
+        if (!same)
+            continue;
+        char *member = mem_format("%s/%s", pointer, key);
+        config_place_t place = config_locate(text, member, true);
+        mem_free(member);
+        return place;
+    }
+    return config_locate(text, pointer, false);
+}
+
+/* What only the tool itself can say of an entry: a URL that is missing, options that exclude each other. own: its members in the file. */
+static void check_entry(const config_t *config, char *path, const json_t *settings, const json_t *own, const char *what, const char *name,
                         const char *pointer, config_errors_t *errors) {
     char *arguments[] = {path, "--check", "--settings", "fd:3", NULL};
     buf_t output = {0};
@@ -252,7 +273,7 @@ static void check_entry(const config_t *config, char *path, const json_t *settin
         char *again = mem_format("%s %s: ", what, name); /* broadcast says as well which one is meant */
         said += text_starts(said, again) ? strlen(again) : 0;
         mem_free(again);
-        config_place_t place = config_locate(text_make((const char *) config->text.data, config->text.size), pointer, false);
+        config_place_t place = place_of_error(config, pointer, own, said);
         config_errors_add(errors, place, "%s \"%s\": %.*s", what, name, (int) strcspn(said, "\n"), said);
     }
     explicit_bzero(text, strlen(text));
@@ -263,13 +284,17 @@ static void check_entry(const config_t *config, char *path, const json_t *settin
 static void check_entries(const config_t *config, config_errors_t *errors) {
     char *ingest = tools_path("ingest"), *broadcast = tools_path("broadcast");
     for (size_t i = 0; i < config->source_count; i++)
-        if (config->sources[i].good)
-            check_entry(config, ingest, config->sources[i].settings, "source", config->sources[i].name, config->sources[i].pointer, errors);
+        if (config->sources[i].good) {
+            const config_source_t *source = &config->sources[i];
+            json_t *settings = topology_source_settings(config, source);
+            check_entry(config, ingest, settings, source->settings, "source", source->name, source->pointer, errors);
+            json_decref(settings);
+        }
     for (size_t i = 0; i < config->sink_count; i++) {
         if (!config->sinks[i].good)
             continue;
         json_t *settings = json_pack("{s:[O]}", "sinks", config->sinks[i].settings);
-        check_entry(config, broadcast, settings, "sink", config->sinks[i].name, config->sinks[i].pointer, errors);
+        check_entry(config, broadcast, settings, config->sinks[i].settings, "sink", config->sinks[i].name, config->sinks[i].pointer, errors);
         json_decref(settings);
     }
     mem_free(ingest);

@@ -113,6 +113,25 @@ static void merge(json_t *settings, const json_t *more) {
     }
 }
 
+/* What a stage says of itself, over what delivery says to all: an interval is of no use to one that syncs otherwise. */
+static void merge_own(json_t *settings, const json_t *own) {
+    merge(settings, own);
+    const char *sync = json_string_value(json_object_get(settings, "sync"));
+    if (sync && strcmp(sync, "interval") != 0 && !json_object_get(own, "sync_interval") && !json_object_get(own, "sync-interval"))
+        json_object_del(settings, "sync_interval");
+}
+
+json_t *topology_source_settings(const config_t *config, const config_source_t *source) {
+    topology_stage_t stage = {.name = source->name, .role = ROLE_SOURCE, .settings = json_object()};
+    const builder_t builder = {.config = config};
+    if (config->state_dir)
+        stage.state = mem_format("%s/%s", config->state_dir, source->name);
+    set_delivery(&builder, &stage, true);
+    merge_own(stage.settings, source->settings);
+    mem_free(stage.state);
+    return stage.settings;
+}
+
 static unsigned hash_of(const char *a, const char *b) {
     unsigned hash = 2166136261u;
     for (; *a; a++)
@@ -240,7 +259,7 @@ static void add_sources(builder_t *builder) {
         stage->takes_interval = source->takes_interval;
         set_common(builder, stage);
         set_delivery(builder, stage, true);
-        merge(stage->settings, source->settings);
+        merge_own(stage->settings, source->settings);
     }
 }
 
@@ -261,7 +280,7 @@ static void add_workers(builder_t *builder, const config_pipeline_t *pipeline) {
         set_delivery(builder, stage, true);
         if (all_published(builder->config, &pipeline->from))
             set_text(stage->settings, "others", "drop");
-        merge(stage->settings, pipeline->settings);
+        merge_own(stage->settings, pipeline->settings);
         set_text(stage->settings, "program", pipeline->program);
     }
     for (size_t i = 0; i < pipeline->from.count; i++)

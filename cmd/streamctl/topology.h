@@ -41,6 +41,10 @@ typedef struct topology {
 char *topology_side_link(const topology_stage_t *stage);
 char *topology_sink_side_link(const char *path);
 
+/* The options that a source's stage would get for its data and its delivery: its own, and for what it does not say those of all. The reference is the
+ * caller's. */
+json_t *topology_source_settings(const config_t *config, const config_source_t *source);
+
 int topology_new(topology_t **topology, const config_t *config, const char *run_dir, err_t *err);
 void topology_free(topology_t *topology);
 

@@ -64,3 +64,8 @@ void url_put_redacted_whole(buf_t *out, text_t url) {
     buf_put_byte(out, '#');
     url_put_query_redacted(out, after(url, size + 1));
 }
+
+bool url_has_login(const char *url) {
+    const char *host = strstr(url, "//");
+    return host && memchr(host + 2, '@', strcspn(host + 2, "/?#"));
+}

@@ -14,4 +14,7 @@ void url_put_redacted_whole(buf_t *out, text_t url);
 /* A query alone, or a form's fields: "a=1&token=***". */
 void url_put_query_redacted(buf_t *out, text_t query);
 
+/* Whether a user stands before its host ("ftp://me@host/"). */
+bool url_has_login(const char *url);
+
 #endif

@@ -11,26 +11,34 @@
 #define RECORD_MAX (14 * 1024 * 1024)   /* fits in a frame, even as one long string */
 #define BAD_SAMPLE 1024       /* bytes of a record too long that are reported */
 
-const option_t format_options[] = {
-    {"time", OPTION_TEXT, AT(time_field), NULL, "FIELD",
-     "field that holds the event's time (a.b: inside); default @timestamp in JSON, else the time of arrival"},
-    {"max-record", OPTION_SIZE, AT(record_limit), "1MiB", "SIZE", "bytes of a line or record at most", 16, RECORD_MAX},
-    {"csv-separator", OPTION_TEXT, AT(separator), ",", "CHARACTER", "what separates fields: one character, or tab"},
-    {"csv-no-header", OPTION_BOOL, AT(no_header), "false", NULL, "the first row is data; columns are column_1, column_2, ..."},
-    {"csv-columns", OPTION_LIST, AT(columns), NULL, "A,B,...", "names of the columns, instead of the header's (CSV written: which, in order)"},
-    {"csv-type", OPTION_LIST, AT(types), NULL, "FIELD=TYPE", "type of a column: string, int, double, bool or time"},
-    {"csv-strings", OPTION_BOOL, AT(no_inference), "false", NULL, "every field stays text unless --csv-type says otherwise"},
-    {"pattern", OPTION_TEXT, AT(pattern), NULL, "REGEX", "the format \"regex\": what each line is, its fields being named groups (?<name>...)"},
-    {"multiline", OPTION_TEXT, AT(multiline), NULL, "NAME", "the formats \"lines\" and \"regex\": lines of stack traces are one record: java, python, go, or indent (any indented lines)"},
-    {"multiline-start", OPTION_TEXT, AT(multiline_start), NULL, "REGEX", "a record begins at a line that this is found in; the lines behind belong to it"},
-    {"multiline-continue", OPTION_TEXT, AT(multiline_continue), NULL, "REGEX", "a line that this is found in belongs to the record before it"},
-    {"multiline-lines", OPTION_INT, AT(multiline_lines), "1000", "N", "lines of such a record at most; those behind are another one", 1, 1000000},
-    {"multiline-wait", OPTION_DURATION, AT(multiline_wait), "1s", "DURATION", "in a followed file: the last such record is complete when nothing has been written for so long",
-     NS_PER_MS, 3600 * NS_PER_S},
-    {"xml-records", OPTION_TEXT, AT(xml_records), NULL, "PATH", "the format \"xml\": elements that are events, such as rss.channel.item, or a name; default *.*"},
-    {"line-field", OPTION_TEXT, AT(line_field), "message", "FIELD", "field that holds a line of the format \"lines\""},
-    {0},
-};
+#define TEXT_OPTIONS \
+    {"time", OPTION_TEXT, AT(time_field), NULL, "FIELD", \
+     "field that holds the event's time (a.b: inside); default @timestamp in JSON, else the time of arrival", .needs = "@time:text or rows to read it from"}, \
+    {"max-record", OPTION_SIZE, AT(record_limit), "1MiB", "SIZE", "bytes of a line or record at most", 16, RECORD_MAX, .needs = "@text:text to read"}
+
+#define WRITTEN_OPTIONS \
+    {"csv-separator", OPTION_TEXT, AT(separator), ",", "CHARACTER", "what separates fields: one character, or tab", .needs = "format=csv"}, \
+    {"csv-no-header", OPTION_BOOL, AT(no_header), "false", NULL, "the first row is data; columns are column_1, column_2, ...", .needs = "format=csv|tsv"}, \
+    {"csv-columns", OPTION_LIST, AT(columns), NULL, "A,B,...", "names of the columns, instead of the header's (CSV written: which, in order)", .needs = "format=csv|tsv"}
+
+#define MULTILINE "multiline or multiline-start or multiline-continue"
+#define READ_OPTIONS \
+    {"csv-type", OPTION_LIST, AT(types), NULL, "FIELD=TYPE", "type of a column: string, int, double, bool or time", .needs = "format=csv|tsv"}, \
+    {"csv-strings", OPTION_BOOL, AT(no_inference), "false", NULL, "every field stays text unless --csv-type says otherwise", .needs = "format=csv|tsv|logfmt|regex|xml"}, \
+    {"pattern", OPTION_TEXT, AT(pattern), NULL, "REGEX", "the format \"regex\": what each line is, its fields being named groups (?<name>...)", .needs = "format=regex"}, \
+    {"multiline", OPTION_TEXT, AT(multiline), NULL, "NAME", "the formats \"lines\" and \"regex\": lines of stack traces are one record: java, python, go, or indent (any indented lines)", \
+     .needs = "format=lines|regex"}, \
+    {"multiline-start", OPTION_TEXT, AT(multiline_start), NULL, "REGEX", "a record begins at a line that this is found in; the lines behind belong to it", .needs = "format=lines|regex"}, \
+    {"multiline-continue", OPTION_TEXT, AT(multiline_continue), NULL, "REGEX", "a line that this is found in belongs to the record before it", .needs = "format=lines|regex"}, \
+    {"multiline-lines", OPTION_INT, AT(multiline_lines), "1000", "N", "lines of such a record at most; those behind are another one", 1, 1000000, .needs = MULTILINE}, \
+    {"multiline-wait", OPTION_DURATION, AT(multiline_wait), "1s", "DURATION", "in a followed file: the last such record is complete when nothing has been written for so long", \
+     NS_PER_MS, 3600 * NS_PER_S, .needs = MULTILINE ", follow"}, \
+    {"xml-records", OPTION_TEXT, AT(xml_records), NULL, "PATH", "the format \"xml\": elements that are events, such as rss.channel.item, or a name; default *.*", .needs = "format=xml"}, \
+    {"line-field", OPTION_TEXT, AT(line_field), "message", "FIELD", "field that holds a line of the format \"lines\"", .needs = "format=lines or stream"}
+
+const option_t format_options[] = {TEXT_OPTIONS, WRITTEN_OPTIONS, READ_OPTIONS, {0}};
+const option_t format_text_options[] = {TEXT_OPTIONS, {0}};
+const option_t format_written_options[] = {TEXT_OPTIONS, WRITTEN_OPTIONS, {0}};
 
 const format_t *format_find(const char *name) {
     for (size_t i = 0; format_table[i]; i++)

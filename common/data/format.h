@@ -9,7 +9,7 @@
 
 /* Text formats: bytes → events and events → bytes. One format is one file and one line in format_table.c. */
 
-/* What all formats share, as option table `format_options`; every tool that reads text has these. */
+/* What all formats share, as option tables: what a tool has a use for that reads any format, NDJSON alone, or NDJSON and writes any. */
 typedef struct format_settings {
     char *time_field;         /* --time: the field that holds the event time; NULL: "@timestamp" */
     uint64_t record_limit;    /* --max-record: bytes of a line or record, default 1 MiB */
@@ -25,7 +25,7 @@ typedef struct format_settings {
     char *xml_records;        /* --xml-records: which elements are events; NULL: the root's children */
     char *line_field;         /* --line-field: name of the field that holds a raw line, default "message" */
 } format_settings_t;
-extern const option_t format_options[];
+extern const option_t format_options[], format_text_options[], format_written_options[];
 
 typedef struct decoder decoder_t;
 typedef struct encoder encoder_t;

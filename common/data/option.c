@@ -241,14 +241,23 @@ const option_t *option_find(const option_t *table, text_t name) {
     return NULL;
 }
 
-int option_unknown(const option_t *const *tables, text_t name, err_t *err) {
-    const char *names[256];
+const char *option_nearest(const option_t *const *tables, text_t name) {
+    const char **names = NULL;
     size_t n = 0;
     for (; *tables; tables++)
-        for (const option_t *option = *tables; option->name && n < sizeof names / sizeof *names; option++)
+        for (const option_t *option = *tables; option->name; option++) {
+            names = mem_resize(names, (n + 1) * sizeof *names);
             names[n++] = option->name;
+        }
     char *copy = mem_text_n(name.data, name.size);
     const char *nearest = text_nearest(copy, names, n);
+    mem_free(copy);
+    mem_free(names);
+    return nearest;
+}
+
+int option_unknown(const option_t *const *tables, text_t name, err_t *err) {
+    const char *nearest = option_nearest(tables, name);
     buf_t shown = {0};
     text_put_visible(&shown, name.size ? name : text_of("\"\""), 80);
     if (nearest)
@@ -256,7 +265,6 @@ int option_unknown(const option_t *const *tables, text_t name, err_t *err) {
     else
         err_set(err, "unknown option %s", buf_text(&shown));
     buf_fini(&shown);
-    mem_free(copy);
     return -1;
 }
 
@@ -300,6 +308,8 @@ json_t *option_describe(const option_t *table) {
             json_object_set_new(item, "minimum", json_integer(option->minimum));
             json_object_set_new(item, "maximum", json_integer(option->maximum));
         }
+        if (option->needs)
+            json_object_set_new(item, "needs", json_string(option->needs));
         json_array_append_new(list, item);
     }
     return list;
@@ -331,7 +341,7 @@ static int wrap_url(text_t url, err_t *err) {
     return -1;
 }
 
-int option_from_query(const option_t *table, void *settings, const char *url, char **rest, err_t *err) {
+int option_from_query(const option_t *table, void *settings, const char *url, char **rest, option_given_t *given, err_t *err) {
     const char *mark = strchr(url, '?');
     text_t query = mark ? text_of(mark + 1) : (text_t){0}, pair;
     while (text_split(&query, '&', &pair)) {
@@ -354,6 +364,7 @@ int option_from_query(const option_t *table, void *settings, const char *url, ch
         buf_fini(&decoded);
         if (failed)
             return wrap_url(text_make(url, (size_t) (mark - url)), err);
+        option_note(given, option);
     }
     *rest = mark ? mem_text_n(url, (size_t) (mark - url)) : mem_text(url);
     return 0;

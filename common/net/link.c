@@ -74,7 +74,7 @@ static const link_engine_t *endpoint_parse(link_endpoint_t *endpoint, const char
         return NULL;
     }
     option_defaults(engine_options(engine, sender), endpoint);
-    if (option_from_query(engine_options(engine, sender), endpoint, rest, &endpoint->address, err) != 0 ||
+    if (option_from_query(engine_options(engine, sender), endpoint, rest, &endpoint->address, NULL, err) != 0 ||
         (engine->check && engine->check(endpoint, sender, err) != 0)) {
         endpoint_fini(engine, endpoint, sender);
         return NULL;

@@ -60,11 +60,11 @@ const option_t config_delivery_options[] = {
     {"on-full", OPTION_CHOICE, 0, NULL, "block|drop_oldest|drop_newest", "what to do when a link is full"},
     {"window", OPTION_SIZE, 0, NULL, "SIZE", "bytes sent and not yet acknowledged at most, per link", 65536, INT64_C(1) << 40},
     {"dead-letter", OPTION_TEXT, 0, NULL, "PATH", "where events go that cannot be used"},
-    {"dead-letter-limit", OPTION_SIZE, 0, NULL, "SIZE", "size of a dead-letter file", 4096, INT64_MAX},
-    {"sync", OPTION_CHOICE, 0, NULL, "always|interval|none", "when what is in state_dir counts as safe from loss of power"},
-    {"sync-interval", OPTION_DURATION, 0, NULL, "DURATION", "how soon, with sync interval", SECONDS(1) / 1000, SECONDS(60)},
-    {"spool-limit", OPTION_SIZE, 0, NULL, "SIZE", "bytes of a stage's log at most; then on_full applies", 1 << 20, INT64_MAX / 2},
-    {"snapshot", OPTION_DURATION, 0, NULL, "DURATION", "how often a pipeline's state is written", SECONDS(1) / 100, SECONDS(86400)},
+    {"dead-letter-limit", OPTION_SIZE, 0, NULL, "SIZE", "size of a dead-letter file", 4096, INT64_MAX, .needs = "dead-letter or state-dir"},
+    {"sync", OPTION_CHOICE, 0, NULL, "always|interval|none", "when what is in state_dir counts as safe from loss of power", .needs = "state-dir"},
+    {"sync-interval", OPTION_DURATION, 0, NULL, "DURATION", "how soon, with sync interval", SECONDS(1) / 1000, SECONDS(60), .needs = "state-dir, sync=interval"},
+    {"spool-limit", OPTION_SIZE, 0, NULL, "SIZE", "bytes of a stage's log at most; then on_full applies", 1 << 20, INT64_MAX / 2, .needs = "state-dir"},
+    {"snapshot", OPTION_DURATION, 0, NULL, "DURATION", "how often a pipeline's state is written", SECONDS(1) / 100, SECONDS(86400), .needs = "state-dir"},
     {0},
 };
 
@@ -221,16 +221,40 @@ static void set_delivery(json_t *delivery, const char *name, json_t *value) {
     json_object_set_new(delivery, key, value);
 }
 
-/* What says how state is kept means nothing without a place for it. */
-bool checker_needs_state(checker_t *checker, const option_t *option, const char *pointer, const char *key) {
-    static const char *const names[] = {"sync", "sync-interval", "spool-limit", "snapshot", NULL};
-    for (size_t i = 0; names[i]; i++) {
-        if (strcmp(names[i], option->name) != 0 || checker->config->state_dir)
-            continue;
-        checker_error_key(checker, pointer, "\"%s\" needs a \"state_dir\": without one everything is kept in memory", key);
-        return false;
-    }
-    return true;
+typedef struct needs {
+    const config_t *config;
+    const json_t *entry;
+} needs_t;
+
+/* What an entry says of delivery's options, or else delivery itself. */
+static bool holds(const void *argument, text_t name, text_t value) {
+    const needs_t *needs = argument;
+    if (text_is(name, "state-dir"))
+        return needs->config->state_dir != NULL;
+    char *key = mem_text_n(name.data, name.size);
+    const json_t *said = json_object_get(needs->entry, key);
+    for (char *c = key; *c; c++)
+        *c = (char) (*c == '-' ? '_' : *c);
+    if (!said)
+        said = json_object_get(needs->entry, key);
+    if (!said)
+        said = json_object_get(needs->config->delivery, key);
+    mem_free(key);
+    if (!value.data)
+        return said != NULL;
+    return !said || (json_is_string(said) && text_is(value, json_string_value(said))); /* sync is interval unless it is said otherwise */
+}
+
+/* What says how state is kept means nothing without a place for it, and the like. */
+bool checker_needs(checker_t *checker, const option_t *option, const json_t *entry, const char *pointer) {
+    const option_t *declared = option_find(config_delivery_options, text_of(option->name));
+    needs_t needs = {checker->config, entry};
+    err_t err = {{0}};
+    if (!declared || option_check_needs_json(declared, holds, &needs, &err) == 0)
+        return true;
+    bool state = strstr(err.text, "state_dir") != NULL;
+    checker_error_key(checker, pointer, "%s%s", err.text, state && !strstr(err.text, " or ") ? ": without one everything is kept in memory" : "");
+    return false;
 }
 
 static void check_delivery(checker_t *checker, const json_t *object) {
@@ -257,7 +281,7 @@ static void check_delivery(checker_t *checker, const json_t *object) {
             checker_unknown(checker, pointer, key, "delivery", tables, NULL);
             continue;
         }
-        if (!checker_needs_state(checker, option, pointer, key))
+        if (!checker_needs(checker, option, object, pointer))
             continue;
         memset(&scratch, 0, sizeof scratch);
         option_t one[2] = {*option, {0}};

@@ -143,7 +143,7 @@ static const config_driver_t *driver_of(checker_t *checker, const config_tool_t 
 
 /* One option of a driver or of its tool; the value stays in the settings as JSON, this only checks it. */
 static void check_driver_option(checker_t *checker, const config_driver_t *driver, const config_tool_t *tool, const option_t *own,
-                                const char *key, const json_t *value, const char *pointer, const char *where) {
+                                const json_t *entry, const char *key, const json_t *value, const char *pointer, const char *where) {
     static const option_t none[] = {{0}};
     const option_t *option = option_find(driver->options, text_of(key));
     if (!option && tool)
@@ -157,7 +157,7 @@ static void check_driver_option(checker_t *checker, const config_driver_t *drive
         checker_error_key(checker, pointer, "\"%s\" is set by streamctl itself", key);
         return;
     }
-    if (!checker_needs_state(checker, option, pointer, key))
+    if (!option_find(driver->options, text_of(key)) && !checker_needs(checker, option, entry, pointer))
         return;
     union {
         char bytes[sizeof(option_list_t)];
@@ -214,7 +214,7 @@ static json_t *read_entry(checker_t *checker, const kind_t *kind, const json_t *
             continue;
         size_t before = checker->errors->count;
         if (!own && *driver)
-            check_driver_option(checker, *driver, kind->tool_options ? kind->tool : NULL, kind->own, key, value, at, where);
+            check_driver_option(checker, *driver, kind->tool_options ? kind->tool : NULL, kind->own, object, key, value, at, where);
         else if (!own && kind->tool)
             check_orphan(checker, kind->tool, kind->own, key, at, where);
         if (checker->errors->count > before)

@@ -69,7 +69,7 @@ static void read_stage_options(checker_t *checker, const json_t *object, const c
             checker_unknown(checker, at, key, name ? where : "this pipeline", tables, words);
             continue;
         }
-        if (!checker_needs_state(checker, option, at, key))
+        if (!checker_needs(checker, option, object, at))
             continue;
         union {
             char bytes[sizeof(option_list_t)];

@@ -36,8 +36,8 @@ void checker_section(checker_t *checker, const json_t *object, const char *point
 void checker_unknown(checker_t *checker, const char *pointer, const char *key, const char *where, const option_t *const *tables,
                      const char *const *words);
 bool checker_is_comment(const char *key);
-/* False, and reported, when the option is about state and there is no state_dir. */
-bool checker_needs_state(checker_t *checker, const option_t *option, const char *pointer, const char *key);
+/* False, and reported, when delivery's option of that name, given in this entry, would be ignored: it is about state and there is no state_dir. */
+bool checker_needs(checker_t *checker, const option_t *option, const json_t *entry, const char *pointer);
 
 /* The sections with entries (config_entries.c, config_pipelines.c, config_alerts.c). */
 void checker_sources(checker_t *checker, const json_t *list);

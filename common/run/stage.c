@@ -234,8 +234,6 @@ static int check_repeatable(const option_list_t *from, err_t *err) {
 
 static int check_links(stage_t *stage, err_t *err) {
     const option_list_t *from = &stage->settings.from, *to = &stage->settings.to, *side = &stage->settings.side;
-    if (stage->settings.reset && !stage->settings.state)
-        return err_set(err, "--reset is about --state DIR, which is not given");
     if (stage->settings.state && stage->tool->save && check_repeatable(from, err))
         return -1;
     if (stage->settings.state && stage->tool->save && stage->settings.on_full != LINK_BLOCK)

@@ -50,6 +50,9 @@ typedef struct tool {
     bool has_inputs, has_outputs;      /* which of --from and --to exist; inputs default to "-" when none is given */
     const char *default_output;        /* "-" for ingest and process; NULL: none */
     const option_t *options;           /* its own; may be NULL */
+    const option_t *formats;           /* its options of text formats (data/format.h); NULL: those of one that reads NDJSON alone */
+    /* Puts at most `most` tables of drivers there, in which a misspelt option may be meant. May be NULL. */
+    void (*driver_tables)(const stage_t *stage, const option_t **tables, size_t most);
     size_t state_size;                 /* of the tool's own struct, zeroed, at stage->own; options' offsets point into it */
     /* Positional arguments, in order; may be NULL. Called while parsing. */
     int (*argument)(stage_t *stage, const char *argument, err_t *err);
@@ -125,6 +128,18 @@ struct stage {
 };
 
 int stage_main(const tool_t *tool, int argc, char **argv);       /* main's return value */
+
+/* The driver that is chosen, beside the tool: its options, and facts that options need (option_scope_t). All may be NULL. */
+typedef struct stage_scope {
+    const option_t *table;
+    const void *settings;
+    const option_given_t *given;
+    int (*holds)(const void *argument, text_t name, text_t value);
+    const void *argument;
+} stage_scope_t;
+
+/* For tool->check: refuses what was given and would be ignored. scope: NULL is legal. */
+int stage_check_needs(stage_t *stage, const stage_scope_t *scope, err_t *err);
 
 /* All options of the tool that are not a driver's own, as `--list=json` gives them; the reference is the caller's. */
 json_t *stage_describe_options(const tool_t *tool);

@@ -12,6 +12,7 @@
 #include "base/unicode.h"
 #include "run/stage_private.h"
 
+#define MAX_TABLES 64
 #define SETTINGS_MAX (16u * 1024 * 1024)
 #define AT(field) offsetof(stage_settings_t, field)
 
@@ -19,7 +20,7 @@ static const option_t common_options[] = {
     {"name", OPTION_TEXT, AT(name), NULL, "NAME", "name of this stage and of the stream it makes"},
     {"dead-letter", OPTION_TEXT, AT(dead_letter), NULL, "FILE", "write what cannot be used there, as NDJSON with the reason"},
     {"dead-letter-limit", OPTION_SIZE, AT(dead_letter_limit), "64MiB", "SIZE",
-     "when the file has grown to this it is renamed to FILE.1", 4096, INT64_MAX},
+     "when the file has grown to this it is renamed to FILE.1", 4096, INT64_MAX, .needs = "dead-letter"},
     {"metrics", OPTION_TEXT, AT(metrics), NULL, "FILE", "keep the metrics in this file, for streamctl to read"},
     {"log-level", OPTION_CHOICE, AT(log_level), "info", "error|warning|info|debug", "how much to log to standard error"},
     {"ready-fd", OPTION_INT, AT(ready_fd), "-1", "N", "write a newline to this descriptor when ready", -1, 1 << 20},
@@ -51,22 +52,22 @@ static const option_t output_options[] = {
 static const option_t state_options[] = {
     {"state", OPTION_TEXT, AT(state), NULL, "DIR", "keep log, positions and state there: this stage goes on after a crash as if nothing had been"},
     {"sync", OPTION_CHOICE, AT(sync), "interval", "always|interval|none",
-     "when state counts as safe from loss of power: before it leaves, soon after, or never waited for"},
+     "when state counts as safe from loss of power: before it leaves, soon after, or never waited for", .needs = "state"},
     {"sync-interval", OPTION_DURATION, AT(sync_interval), "100ms", "DURATION", "with --sync interval: how soon", NS_PER_MS,
-     60 * NS_PER_S},
-    {"reset", OPTION_BOOL, AT(reset), "false", NULL, "delete what is in --state first, and start anew"},
+     60 * NS_PER_S, .needs = "state, sync=interval"},
+    {"reset", OPTION_BOOL, AT(reset), "false", NULL, "delete what is in --state first, and start anew", .needs = "state"},
     {0},
 };
 
 static const option_t spool_options[] = {
     {"spool-limit", OPTION_SIZE, AT(spool_limit), "1GiB", "SIZE", "bytes of the log in --state at most; then --on-full applies", 1 << 20,
-     INT64_MAX / 2},
+     INT64_MAX / 2, .needs = "state"},
     {0},
 };
 
 static const option_t snapshot_options[] = {
     {"snapshot", OPTION_DURATION, AT(snapshot), "1s", "DURATION", "how often state is written to --state", 10 * NS_PER_MS,
-     INT64_C(86400) * NS_PER_S},
+     INT64_C(86400) * NS_PER_S, .needs = "state"},
     {0},
 };
 
@@ -101,7 +102,7 @@ static tables_t tables_of(const tool_t *tool, stage_t *stage) {
     if (tool->save || tool->keeps_state)
         TABLE(side_options, settings);
     TABLE(common_options, settings);
-    TABLE(format_options, stage ? &settings->format : NULL);
+    TABLE(tool->formats ? tool->formats : format_text_options, stage ? &settings->format : NULL);
     return tables;
 #undef TABLE
 }
@@ -134,7 +135,7 @@ static void print_help(stage_t *stage, FILE *out) {
     tables_t tables = tables_of(tool, stage);
     fputs("\noptions:\n", out);
     for (size_t i = 0; tables.table[i]; i++) {
-        if (tables.table[i] == format_options)
+        if (tables.settings[i] == &stage->settings.format)
             fputs("\ntext formats:\n", out);
         option_help(tables.table[i], out);
     }
@@ -148,16 +149,41 @@ static void print_help(stage_t *stage, FILE *out) {
     fprintf(out, "\nSee %s(1).\n", tool->name);
 }
 
+/* An option of nobody's: with the name that is nearest among the tool's own and those of its drivers. */
+static int unknown(stage_t *stage, const tables_t *tables, text_t name, const char *dashes, err_t *err) {
+    const option_t *all[MAX_TABLES] = {NULL};
+    size_t n = 0;
+    for (; tables->table[n]; n++)
+        all[n] = tables->table[n];
+    if (stage->tool->driver_tables)
+        stage->tool->driver_tables(stage, all + n, MAX_TABLES - 1 - n);
+    const char *nearest = option_nearest(all, name), *no = "";
+    if (!nearest && name.size > 3 && memcmp(name.data, "no-", 3) == 0) {
+        no = "no-";
+        nearest = option_nearest(all, text_make(name.data + 3, name.size - 3));
+    }
+    buf_t shown = {0};
+    buf_put_text(&shown, name.size ? dashes : "");
+    text_put_visible(&shown, name.size ? name : text_of("\"\""), 80);
+    if (nearest)
+        buf_format(&shown, "; did you mean %s%s%s?", dashes, no, nearest);
+    err_set(err, "unknown option %s", buf_text(&shown));
+    buf_fini(&shown);
+    return -1;
+}
+
 /* One member of the settings object. */
 static int apply_setting(stage_t *stage, const tables_t *tables, const char *key, const json_t *value, err_t *err) {
     void *settings;
     const option_t *option = find_option(tables, text_of(key), &settings);
-    if (option)
+    if (option) {
+        option_note(&stage->private->given, option);
         return option_set_json(option, settings, value, err);
+    }
     int result = stage->tool->setting ? stage->tool->setting(stage, key, value, err) : 1;
     if (result <= 0)
         return result;
-    return option_unknown(tables->table, text_of(key), err);
+    return unknown(stage, tables, text_of(key), "", err);
 }
 
 static int read_settings(stage_t *stage, const tables_t *tables, const char *where, err_t *err) {
@@ -213,7 +239,8 @@ static const char *next_argument(command_line_t *line) {
     return line->at < line->count ? line->arguments[line->at++] : NULL;
 }
 
-static int set_boolean(const option_t *option, void *settings, text_t value, bool negated, err_t *err) {
+static int set_boolean(stage_t *stage, const option_t *option, void *settings, text_t value, bool negated, err_t *err) {
+    option_note(&stage->private->given, option);
     if (negated && value.data)
         return err_set(err, "--no-%s takes no value", option->name);
     return option_set(option, settings, value.data ? value : text_of(negated ? "no" : "yes"), err);
@@ -228,7 +255,7 @@ static int long_option(stage_t *stage, const tables_t *tables, command_line_t *l
     if (!option && name.size > 3 && memcmp(name.data, "no-", 3) == 0) {
         option = find_option(tables, text_make(name.data + 3, name.size - 3), &settings);
         if (option && option->type == OPTION_BOOL)
-            return set_boolean(option, settings, value, true, err);
+            return set_boolean(stage, option, settings, value, true, err);
         option = NULL;
     }
     if (text_is(name, "settings")) {
@@ -236,12 +263,13 @@ static int long_option(stage_t *stage, const tables_t *tables, command_line_t *l
         return where ? read_settings(stage, tables, where, err) : err_set(err, "--settings needs a value: FILE or fd:N");
     }
     if (option && option->type == OPTION_BOOL)
-        return set_boolean(option, settings, value, false, err) ? err_set(err, "--%s", err->text) : 0;
+        return set_boolean(stage, option, settings, value, false, err) ? err_set(err, "--%s", err->text) : 0;
     const char *following = value.data ? value.data : line->at < line->count ? line->arguments[line->at] : NULL;
     if (option) {
         if (!following)
             return err_set(err, "--%s needs a value: %s", option->name, option->value ? option->value : "TEXT");
         line->at += !value.data;
+        option_note(&stage->private->given, option);
         return option_set(option, settings, text_of(following), err) ? err_set(err, "--%s", err->text) : 0;
     }
     bool used = following != NULL;
@@ -250,8 +278,7 @@ static int long_option(stage_t *stage, const tables_t *tables, command_line_t *l
         line->at++;
     if (result <= 0)
         return result;
-    option_unknown(tables->table, name, err);
-    return err_wrap(err, "command line");
+    return unknown(stage, tables, name, "--", err);
 }
 
 static int short_option(stage_t *stage, const tables_t *tables, command_line_t *line, const char *word, err_t *err) {
@@ -259,6 +286,7 @@ static int short_option(stage_t *stage, const tables_t *tables, command_line_t *
         for (const option_t *option = tables->table[i]; option->name; option++) {
             if (!option->letter || option->letter != word[1])
                 continue;
+            option_note(&stage->private->given, option);
             if (option->type == OPTION_BOOL && !word[2])
                 return option_set(option, tables->settings[i], text_of("yes"), err);
             const char *value = word[2] ? word + 2 : next_argument(line);
@@ -306,8 +334,47 @@ int stage_parse(stage_t *stage, int argc, char **argv, bool *done, err_t *err) {
     return 0;
 }
 
+/* What a tool that reads frames can read as text is what comes by standard input. */
+static bool reads_text(const stage_t *stage) {
+    const option_list_t *from = &stage->settings.from;
+    for (size_t i = 0; i < from->count; i++)
+        if (*from->items[i] == '-')
+            return true;
+    return !from->count;
+}
+
+typedef struct needs {
+    const stage_t *stage;
+    const stage_scope_t *scope;
+} needs_t;
+
+static int holds(const void *argument, text_t name, text_t value) {
+    const needs_t *needs = argument;
+    int known = needs->scope && needs->scope->holds ? needs->scope->holds(needs->scope->argument, name, value) : -1;
+    bool of_text = text_is(name, "text") || text_is(name, "time");
+    return known < 0 && of_text && needs->stage->tool->has_inputs ? reads_text(needs->stage) : known;
+}
+
+int stage_check_needs(stage_t *stage, const stage_scope_t *scope, err_t *err) {
+    tables_t tables = tables_of(stage->tool, stage);
+    needs_t needs = {stage, scope};
+    option_scope_t all = {.holds = holds, .argument = &needs};
+    size_t n = 0;
+    if (scope && scope->table) {
+        all.tables[n] = scope->table;
+        all.settings[n++] = scope->settings;
+    }
+    for (size_t i = 0; tables.table[i]; i++) {
+        ASSERT(n < OPTION_SCOPE_TABLES - 1);
+        all.tables[n] = tables.table[i];
+        all.settings[n++] = tables.settings[i];
+    }
+    return (scope && scope->given && option_check_needs(scope->given, &all, err)) || option_check_needs(&stage->private->given, &all, err) ? -1 : 0;
+}
+
 void stage_options_fini(stage_t *stage) {
     tables_t tables = tables_of(stage->tool, stage);
+    option_given_fini(&stage->private->given);
     for (size_t i = 0; tables.table[i]; i++)
         option_fini(tables.table[i], tables.settings[i]);
 }

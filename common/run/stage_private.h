@@ -31,6 +31,8 @@ typedef struct link_metrics {
 } link_metrics_t;
 
 typedef struct stage_private {
+    option_given_t given;              /* of the tool's and the skeleton's options */
+
     /* inputs */
     link_receiver_t **inputs;
     unsigned input_count;

@@ -236,7 +236,7 @@ def test_progress_that_another_program_has_changed(tools, directory):
 
 
 def test_what_is_wrong_is_said(tools, directory):
-    for url, words in (("sqlite:", "needs a path"), ("sqlite:x.db?table=sqlite_x", "not free"), ("sqlite:x.db?mode=json&columns=a", "mode json")):
+    for url, words in (("sqlite:", "needs a path"), ("sqlite:x.db?table=sqlite_x", "not free"), ("sqlite:x.db?mode=json&columns=a", "--columns needs --mode columns")):
         done = tools.run("broadcast", url, input=[])
         assert done.status == 64 and words in done.err, done.err
     (directory / "text.db").write_text("this is no database, and long enough to be seen as none" * 100)

@@ -224,8 +224,8 @@ def test_news_are_told_once_over_kills(tools, server, directory):
 
 @pytest.mark.parametrize("arguments, words", [
     (("-", "--device", ""), "--device"), (("-", "--device", "a,,b"), "a name is missing"), (("-", "--device", "a", "--device-late", "20"), "below --device-late"),
-    (("mqtt://h/t", "--presence", "t/LWT"), r"\{device\}"), (("mqtt://h/t", "--presence", "{device}/#"), r"\{device\}"),
-    (("mqtt://h/t", "--presence", "a{device}/+x"), "whole level"), (("mqtt://h/t", "--presence", "{device}/LWT"), "--presence needs --device FIELD"),
+    (("mqtt://h/t", "--device", "d", "--presence", "t/LWT"), r"\{device\}"), (("mqtt://h/t", "--device", "d", "--presence", "{device}/#"), r"\{device\}"),
+    (("mqtt://h/t", "--device", "d", "--presence", "a{device}/+x"), "whole level"), (("mqtt://h/t", "--presence", "{device}/LWT"), "--presence needs --device"),
     (("-", "--device", "d", "--device-limit", "0"), "device-limit")])
 def test_mistakes_are_told_before_anything_starts(tools, arguments, words):
     done = tools.run("ingest", *arguments, "--check")

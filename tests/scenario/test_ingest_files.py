@@ -471,7 +471,7 @@ def test_records_of_several_lines_are_exact_over_kills(tools, directory):
 def test_a_format_that_has_no_lines_refuses_them(tools, directory):
     (directory / "a.csv").write_text("a\n1\n")
     tool = tools.run("ingest", "a.csv", "--multiline", "java")
-    assert tool.status != 0 and "--multiline is for" in tool.err
+    assert tool.status != 0 and "--multiline needs --format lines or regex" in tool.err
 
 
 def test_parts_of_the_path_become_fields(tools, directory):

@@ -166,7 +166,7 @@ def test_the_window_of_a_round_is_the_same_after_a_kill(tools, directory):
 
 @pytest.mark.parametrize("options,word", (
     (("--rate-limit", "5"), "N/DURATION"), (("--rate-limit", "0/1s"), "N/DURATION"), (("--rate-limit", "5/0s"), "N/DURATION"),
-    (("--since", "2026-01-01"), "write {since}"), (("--overlap", "1s"), "write {since}"), (("--param", "a={since}", "--since", "x"), "takes a time"),
+    (("--since", "2026-01-01"), "--since needs {since}"), (("--overlap", "1s"), "--overlap needs {since}"), (("--param", "a={since}", "--since", "x"), "takes a time"),
     (("--param", "a={now}", "--stream"), "--stream"), (("--unique", "*", "--unique", "a"), "* alone")))
 def test_options_that_cannot_be(tools, options, word):
     done = tools.run("ingest", "http://127.0.0.1:1/", *options)

@@ -470,7 +470,7 @@ def test_a_server_that_falls_silent_while_we_connect_is_told_and_tried_again(too
     (("nats://h",), "which subject"), (("nats:h/t",), "looks like nats://"), (("nats:///t",), "looks like"), (("nats://h:0/t",), "port"),
     (("nats://h/a..b",), "empty token"), (("nats://h/a.>.b",), "further tokens: last"), (("nats://h/a%20b",), "no blanks"),
     (("nats://h", "--jetstream", "a.b"), "without blanks"), (("nats://h/a", "--jetstream", "s", "--subject", "b"), "one subject at most"),
-    (("nats://h/t", "--consumer", "c"), "are for --jetstream"), (("nats://h", "--jetstream", "s", "--queue", "q"), "take the same --consumer"),
+    (("nats://h/t", "--consumer", "c"), "--consumer needs --jetstream"), (("nats://h", "--jetstream", "s", "--queue", "q"), "--queue goes without --jetstream"),
     (("nats://h", "--jetstream", "s", "--start", "soon"), "takes all, new, last"), (("nats://h/t", "--tls-ca", "x"), r"nats\+tls://"),
     (("nats://h/t", "--password", "sesame"), "needs --user"), (("nats://u:sesame@h/t", "--creds", "f"), "one way to log in"),
     (("nats://h/t", "--subject-fields", "a,-,a"), "has the name a already"), (("nats://h/t?quue=1",), "did you mean"),

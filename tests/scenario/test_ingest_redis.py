@@ -421,7 +421,7 @@ def test_a_silent_server_is_left(tools):
 @pytest.mark.parametrize("arguments, words", [
     (("redis://h",), "which stream"), (("redis:h/t",), "looks like redis://"), (("redis://h:0/t",), "port"), (("redis://h/3",), "which stream"),
     (("redis://h/t", "--channel", "c"), "streams or channels"), (("redis://h/t", "--format", "csv"), "--field NAME"), (("redis://h/t", "--begin", "x"), "--begin takes"),
-    (("redis://h/t", "--claim", "1m"), "need --group"), (("redis://h/t", "--tls-ca", "x"), "rediss://"), (("redis://h/t", "--user", "ann"), "needs --password"),
+    (("redis://h/t", "--claim", "1m"), "needs --group"), (("redis://h/t", "--tls-ca", "x"), "rediss://"), (("redis://h/t", "--user", "ann"), "needs --password"),
     (("redis://:sesame@h:x/t",), "port"), (("redis://h/t?grop=1",), "did you mean"), (("redis://h/t", "--retry-min", "2m"), "below")])
 def test_mistakes_are_told_before_anything_starts(tools, arguments, words):
     done = tools.run("ingest", *arguments, "--check")

@@ -569,7 +569,7 @@ def test_a_sample(tools, own):
     (("ws:host",), "looks like wss://host"), (("ws://",), "looks like"), (("ws://h h/",), "looks like"), (("ws://h:99999/",), "looks like"),
     (("ws://h/", "--header", "X"), "Name: value"), (("ws://h/", "--header", "Connection: x"), "made here"), (("ws://h/", "--header", "Sec-WebSocket-Protocol: x"), "--subprotocol"),
     (("ws://h/", "--subprotocol", "a b"), "--subprotocol"), (("ws://u@h/", "--token", "t"), "no user"), (("ws://h/", "--token", "a\nb"), "one line"),
-    (("ws://h/", "--tls-ca", "x"), "for wss"), (("ws://h/", "--retry-min", "2m"), "--retry-max"), (("ws://h/", "--records", "a", "--format", "csv"), "--records")])
+    (("ws://h/", "--tls-ca", "x"), "needs wss"), (("ws://h/", "--retry-min", "2m"), "--retry-max"), (("ws://h/", "--records", "a", "--format", "csv"), "--records")])
 def test_wrong_usage(tools, arguments, words):
     done = tools.run("ingest", *arguments)
     assert done.status == 64 and words in done.err, done.err

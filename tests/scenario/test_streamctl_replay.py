@@ -141,6 +141,24 @@ def test_text_that_a_source_could_not_read(control, directory):
     control.good("stop", config)
 
 
+def test_text_of_a_followed_log_is_read_as_a_file(control, directory):
+    """Its options that are for what grows mean nothing there."""
+    (directory / "app.log").write_text("INFO started\nodd\nWARN low\n")
+    source = {"name": "log", "path": "app.log", "follow": True, "rotate_wait": 1, "format": "regex", "pattern": "^(?<level>[A-Z]+) (?<text>.*)$",
+              "multiline_start": "^[A-Za-z]", "multiline_wait": "50ms", "multiline_lines": 10}
+    config = control.config(state_dir="state", sources=[source], sinks=[{"type": "file", "path": "out.ndjson"}])
+    control.good("start", config)
+    wait_for(lambda: letters(control, config)["log"] == 1, "a dead letter")
+    control.good("stop", config)
+    config = control.config(state_dir="state", sources=[{**source, "pattern": "^(?<level>[A-Z]*) ?(?<text>.*)$"}],
+                            sinks=[{"type": "file", "path": "out.ndjson"}])
+    control.good("start", config)
+    assert "1 dead letter" in control.good("replay", config, "log")
+    wait_for(lambda: lines_so_far(directory / "out.ndjson") and len(lines_of(directory / "out.ndjson")) == 3, "all lines", 30)
+    assert sorted(event["text"] for event in lines_of(directory / "out.ndjson")) == ["low", "odd", "started"]
+    control.good("stop", config)
+
+
 def test_events_that_a_program_refused(control, directory):
     """More than one file holds: those that were rotated out are sent again, too."""
     numbered(directory / "in.ndjson")

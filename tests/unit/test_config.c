@@ -373,7 +373,7 @@ static void state_needs_a_place_and_is_relative_to_the_file(void **state) {
     clear(NULL);
     assert_int_equal(config_parse(&config, "config.json", text_of("{" SOURCES ", \"delivery\": {\"sync\": \"always\"}}"), &tools, &errors), -1);
     assert_int_equal(errors.count, 1);
-    assert_non_null(strstr(errors.items[0].text, "needs a \"state_dir\""));
+    assert_non_null(strstr(errors.items[0].text, "needs \"state_dir\""));
     clear(NULL);
     assert_int_equal(config_parse(&config, "config.json", text_of("{" SOURCES ", \"state_dir\": \"\"}"), &tools, &errors), -1);
 }

@@ -242,27 +242,27 @@ static void secrets_stay_out_of_messages(void **state) {
     expect_error(set_bytes("secret", "hunter2\0", 8), "secret", "NUL");
     assert_null(strstr(err.text, "hunter2"));
     char *rest = NULL;
-    assert_int_equal(option_from_query(table, &settings, "mqtt://me:hunter2@host/t?txet=1", &rest, &err), -1);
+    assert_int_equal(option_from_query(table, &settings, "mqtt://me:hunter2@host/t?txet=1", &rest, NULL, &err), -1);
     assert_null(strstr(err.text, "hunter2"));
     assert_non_null(strstr(err.text, "host/t"));
     assert_non_null(strstr(err.text, "did you mean text?"));
-    assert_int_equal(option_from_query(table, &settings, "mqtt://me:hunt@er2@host/t?count=x", &rest, &err), -1);
+    assert_int_equal(option_from_query(table, &settings, "mqtt://me:hunt@er2@host/t?count=x", &rest, NULL, &err), -1);
     assert_null(strstr(err.text, "er2"));
-    assert_int_equal(option_from_query(table, &settings, "x:hunter2@y?count=x", &rest, &err), -1); /* no URL: all of it is shown */
+    assert_int_equal(option_from_query(table, &settings, "x:hunter2@y?count=x", &rest, NULL, &err), -1); /* no URL: all of it is shown */
     assert_non_null(strstr(err.text, "x:hunter2@y"));
     assert_null(rest);
 }
 
 static void queries(void **state) {
     char *rest = NULL;
-    assert_int_equal(option_from_query(table, &settings, "file.csv", &rest, &err), 0);
+    assert_int_equal(option_from_query(table, &settings, "file.csv", &rest, NULL, &err), 0);
     assert_string_equal(rest, "file.csv");
     mem_free(rest);
-    assert_int_equal(option_from_query(table, &settings, "?", &rest, &err), 0);
+    assert_int_equal(option_from_query(table, &settings, "?", &rest, NULL, &err), 0);
     assert_string_equal(rest, "");
     mem_free(rest);
     assert_int_equal(option_from_query(table, &settings,
-                                       "ipc:///x?text=a%20b%26c%3d%C3%A4&&count=-2&flag&list=1&list=2=3&some_path=&wait=2s&", &rest,
+                                       "ipc:///x?text=a%20b%26c%3d%C3%A4&&count=-2&flag&list=1&list=2=3&some_path=&wait=2s&", &rest, NULL,
                                        &err), 0);
     assert_string_equal(rest, "ipc:///x");
     mem_free(rest);
@@ -278,17 +278,17 @@ static void queries(void **state) {
     } escapes[] = {{"?text=%", "%"}, {"?text=%4", "%4"}, {"?text=%41", "A"}, {"?text=%4g", "%4g"}, {"?text=%g1", "%g1"},
                    {"?text=%%41", "%A"}, {"?text=a?b", "a?b"}, {"?text=%2541", "%41"}, {"?text=+", "+"}, {"?text=%FF", "\xFF"}};
     for (size_t i = 0; i < sizeof escapes / sizeof *escapes; i++) {
-        assert_int_equal(option_from_query(table, &settings, escapes[i].query, &rest, &err), 0);
+        assert_int_equal(option_from_query(table, &settings, escapes[i].query, &rest, NULL, &err), 0);
         assert_string_equal(settings.text, escapes[i].text);
         mem_free(rest);
     }
     rest = NULL;
-    assert_int_equal(option_from_query(table, &settings, "u?text=%00", &rest, &err), -1);
-    assert_int_equal(option_from_query(table, &settings, "u?count", &rest, &err), -1);
-    assert_int_equal(option_from_query(table, &settings, "u?=5", &rest, &err), -1);
-    assert_int_equal(option_from_query(table, &settings, "u?count=11", &rest, &err), -1);
+    assert_int_equal(option_from_query(table, &settings, "u?text=%00", &rest, NULL, &err), -1);
+    assert_int_equal(option_from_query(table, &settings, "u?count", &rest, NULL, &err), -1);
+    assert_int_equal(option_from_query(table, &settings, "u?=5", &rest, NULL, &err), -1);
+    assert_int_equal(option_from_query(table, &settings, "u?count=11", &rest, NULL, &err), -1);
     assert_string_equal(err.text, "u: count takes a value between -10 and 10");
-    assert_int_equal(option_from_query(NULL, &settings, "u?a=1", &rest, &err), -1); /* no options at all */
+    assert_int_equal(option_from_query(NULL, &settings, "u?a=1", &rest, NULL, &err), -1); /* no options at all */
     assert_non_null(strstr(err.text, "unknown option a"));
     assert_null(rest);
 }

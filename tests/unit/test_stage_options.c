@@ -95,11 +95,11 @@ static void the_forms_of_an_option(void **state) {
 
 static void bad_command_lines_are_usage_errors(void **state) {
     RUN("relay", "--copis", "3");
-    expect_usage_error("unknown option copis; did you mean copies?");
+    expect_usage_error("unknown option --copis; did you mean --copies?");
     RUN("relay", "--batchsize=3");
-    expect_usage_error("did you mean batch-size?");
+    expect_usage_error("did you mean --batch-size?");
     RUN("relay", "--no-copies");
-    expect_usage_error("unknown option no-copies");
+    expect_usage_error("unknown option --no-copies");
     RUN("relay", "--no-later=yes");
     expect_usage_error("--no-later takes no value");
     RUN("relay", "--later=perhaps");
@@ -137,7 +137,7 @@ static void bad_command_lines_are_usage_errors(void **state) {
     RUN("relay", "--settings");
     expect_usage_error("--settings needs a value");
     RUN("relay", "--new\nline");
-    expect_usage_error("unknown option new\\nline");
+    expect_usage_error("unknown option --new\\nline");
     assert_int_equal(RUN("bare", "x"), EX_USAGE);
     assert_true(tool_says(&run, "unexpected argument x"));
     assert_int_equal(RUN("bare", "--to", "-"), EX_USAGE);
@@ -153,7 +153,7 @@ static void very_long_arguments(void **state) {
     expect_dump(large);
     char *option = mem_format("--%s", large);
     RUN("relay", option);
-    expect_usage_error("unknown option aaa");
+    expect_usage_error("unknown option --aaa");
     RUN("relay", "--name", large);
     expect_usage_error("--name aaa");
     RUN("relay", "--copies", large);
