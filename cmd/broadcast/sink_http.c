@@ -360,13 +360,14 @@ static void on_done(void *argument, const http_response_t *response) {
     sink_t *sink = batch->sink;
     int status = response->status;
     batch->transfer = NULL;
-    if (is_refusal(status)) {
+    if (is_refusal(status) && !http_wants_tls(response)) {
         refuse(batch, response);
     } else if (status < 200 || status >= 300) {
         buf_t reason = {0};
         if (status)
             buf_format(&reason, "HTTP status %d%s", status,
                      status == 401 || status == 403 || status == 407 ? ": the server wants other credentials (user, token, header)"
+                     : status == 400 ? ": the server speaks TLS there: take https://"
                      : status < 400 ? ": the address has moved, and events are not sent elsewhere" : "");
         else
             put_said(sink->own, &reason, text_of(response->error), ANSWER_SHOWN);

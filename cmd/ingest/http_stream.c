@@ -62,7 +62,7 @@ static int put_event(http_source_t *self, err_t *err) {
     text_t name = text_make((const char *) self->sse.name.data, self->sse.name.size);
     buf_t *out = &self->body;
     if (self->sse.too_large)
-        return err_set(err, "the event is larger than the limit of %llu bytes", (unsigned long long) settings->body_limit);
+        return err_set(err, "the event is larger than the limit of %llu bytes (--body-limit)", (unsigned long long) settings->body_limit);
     bool map = data.size && *data.data == '{' && !settings->records, more = true;
     if (!map && data.size && (*data.data == '[' || settings->records))
         return http_body_to_lines(settings, NULL, data, out, &self->found, err);

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "kafka.h"
+#include "net/tls_words.h"
 
 #define ROUND 500                      /* messages before others get their turn */
 #define TICK NS_PER_S                  /* the library wants to hear from us even when nothing comes */
@@ -415,7 +416,17 @@ void kafka_client_durable(kafka_source_t *self) {
 static void on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque) {
     const char *tail = strstr(reason, " (after "); /* how long it took, and how often it was not said: each time another text */
     char *words = mem_text_n(reason, tail ? (size_t) (tail - reason) : strlen(reason));
-    unhealthy(opaque, "", words);
+    buf_t all = {0};
+    if (strstr(words, "PLAINTEXT broker listener?"))
+        buf_format(&all, "%s Then leave --tls and its files out", words);
+    else if (strstr(words, "SSL listener?"))
+        buf_format(&all, "%s Then give --tls", words);
+    else if (strstr(words, "SSL handshake failed"))
+        tls_put_failure(&all, words, "leave --tls and its files out");
+    else
+        buf_put_text(&all, words);
+    unhealthy(opaque, "", buf_text(&all));
+    buf_fini(&all);
     mem_free(words);
 }
 

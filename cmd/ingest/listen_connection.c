@@ -8,6 +8,7 @@
 
 #include "base/memory.h"
 #include "listen_private.h"
+#include "net/tls_words.h"
 
 #define OUT_MAX (64u * 1024)           /* unsent: then no more is read */
 #define LINGER (2 * NS_PER_S)          /* for the peer to leave after the last answer */
@@ -239,6 +240,15 @@ static void on_turn(void *argument) {
     connection_watch(connection);
 }
 
+/* A handshake is no data: a client speaks TLS where we do not. */
+static void refuse_tls(connection_t *connection) {
+    const listener_t *listener = connection->listener;
+    if (log_limited(&connection->listener->limit))
+        log_warning("%s: the client speaks TLS, which is not spoken here%s%s", connection->place, listener->setup.tls_option ? ": see " : "",
+                    listener->setup.tls_option ? listener->setup.tls_option : "");
+    connection_drop(connection);
+}
+
 static void read_some(connection_t *connection) {
     listener_t *listener = connection->listener;
     bool tls = connection->tls && !connection->lingering;
@@ -258,6 +268,11 @@ static void read_some(connection_t *connection) {
         log_debug("%s: %s", connection->place, strerror(errno));
         size = 0;
     }
+    if (!connection->tls && !connection->heard_text && tls_begins(space, (size_t) size)) {
+        refuse_tls(connection);
+        return;
+    }
+    connection->heard_text |= size > 0;
     connection->heard = loop_now(listener->setup.loop);
     connection->at_end = size == 0;
     if (connection == listener->favoured)

@@ -26,6 +26,7 @@ struct connection {
     int64_t heard;                 /* monotonic ns of the last byte */
     int64_t deadline;              /* 0: none */
     bool shaking;                  /* TLS's handshake is not done */
+    bool heard_text;               /* something has come, and it was no TLS */
     bool held;                     /* connection_pause */
     int64_t crowded_since;         /* 0: its last try to read found room */
     bool crowded;                  /* waits until there is room for what it would leave over */

@@ -345,10 +345,9 @@ static void on_wire_up(void *argument) {
 
 static void on_wire_down(void *argument, const char *reason) {
     mqtt_t *self = argument;
-    char *words = NULL;
-    if (!self->connected && strstr(reason, "closed the connection")) /* as some servers say no */
-        words = mem_format("%s before it said who it is", reason);
-    lost(self, words ? words : reason);
+    bool silent = !self->connected && strstr(reason, "closed the connection"); /* as some servers say no */
+    char *words = mem_format("%s%s%s", reason, silent ? " before it said who it is" : "", wire_hint(self->wire));
+    lost(self, words);
     mem_free(words);
 }
 
@@ -376,6 +375,8 @@ static void connect_now(void *argument) {
     wire_setup_t wire = {
         .loop = setup->loop,
         .peer = setup->peer,
+        .plain = "mqtt://",
+        .secure = "mqtts://",
         .up = on_wire_up,
         .ready = on_ready,
         .down = on_wire_down,

@@ -1,5 +1,6 @@
 /* MySQL and MariaDB: the address, the connection, and what values in text form become. */
 #include <ctype.h>
+#include <errmsg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,7 +77,8 @@ int mysql_link_fail(const mysql_link_t *link, err_t *err) {
     char words[400];
     snprintf(words, sizeof words, "%s", mysql_error(link->connection));
     text_make_valid(words);
-    return err_set(err, "%s", *words ? words : "the connection was lost");
+    bool no_tls = mysql_errno(link->connection) == CR_SSL_CONNECTION_ERROR && strstr(words, "support");
+    return err_set(err, "%s%s", *words ? words : "the connection was lost", no_tls ? ": leave --tls and its files out, or give the server a certificate" : "");
 }
 
 void mysql_link_close(mysql_link_t *link) {

@@ -34,6 +34,8 @@ int nats_failure(err_t *err, natsStatus status, const char *what) {
         return err_set(err, "%s: the server has no TLS: nats:// is for that", what);
     case NATS_SECURE_CONNECTION_REQUIRED:
         return err_set(err, "%s: the server wants TLS: nats+tls:// is for that", what);
+    case NATS_SSL_ERROR:
+        return err_set(err, "%s: %s%s", what, words, strstr(words, "issuer") || strstr(words, "self-signed") ? " (nats+tls:// and --tls-ca say whom to trust)" : "");
     case NATS_NO_SERVER:
         return err_set(err, "%s: no server answers there", what);
     case NATS_TIMEOUT:

@@ -97,6 +97,8 @@ static void lost(pg_t *self) {
     text_t rest = text_of(PQerrorMessage(self->connection)), line;
     while (text_split(&rest, '\n', &line))
         put_line(&words, line);
+    if (strstr(buf_text(&words), "server does not support SSL"))
+        buf_put_text(&words, ": leave --tls-ca and sslmode out, or turn ssl on there");
     char *reason = one_line(buf_text(&words));
     down(self, *reason ? reason : "the connection was lost");
     mem_free(reason);

@@ -278,7 +278,10 @@ static void on_wire_up(void *argument) {
 }
 
 static void on_wire_down(void *argument, const char *reason) {
-    redis_lose(argument, reason);
+    redis_t *self = argument;
+    char *words = mem_format("%s%s", reason, wire_hint(self->wire));
+    redis_lose(self, words);
+    mem_free(words);
 }
 
 redis_t *redis_new(const redis_setup_t *setup) {
@@ -287,6 +290,8 @@ redis_t *redis_new(const redis_setup_t *setup) {
     wire_setup_t wire = {
         .loop = setup->loop,
         .peer = setup->peer,
+        .plain = "redis://",
+        .secure = "rediss://",
         .up = on_wire_up,
         .ready = on_ready,
         .down = on_wire_down,

@@ -372,6 +372,7 @@ static int forward_start(source_t *source, err_t *err) {
         .connections = (unsigned) self->settings->connections,
         .idle = self->settings->idle,
         .memory = source_memory(self->setup.host) / 4,
+        .tls_option = "--tls-cert and --tls-key",
         .opened = on_opened,
         .data = on_data,
         .closed = on_closed,

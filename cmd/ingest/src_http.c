@@ -264,7 +264,7 @@ static void on_done(void *argument, const http_response_t *response) {
         snprintf(reason, sizeof reason, "HTTP status 407: the proxy wants other credentials (--proxy)");
         break;
     default:
-        snprintf(reason, sizeof reason, "HTTP status %d", response->status);
+        snprintf(reason, sizeof reason, "HTTP status %d%s", response->status, http_wants_tls(response) ? ": the server speaks TLS there: take https://" : "");
         if (may_be_behind(self, response->status))
             snprintf(reason, sizeof reason, "HTTP status %d for a page behind the first: where that means that there are no more, say --page-end %d",
                      response->status, response->status);
@@ -340,6 +340,7 @@ static void ask(void *argument) {
         .connect_timeout = settings->connect_timeout,
         .timeout = settings->stream ? 0 : settings->timeout,
         .body_limit = settings->body_limit,
+        .limit_option = "--body-limit",
         .redirects = (unsigned) settings->redirects,
         .proxy = settings->proxy,
         .ca_file = settings->tls_ca,

@@ -246,6 +246,7 @@ static int start_tcp(syslog_source_t *self, err_t *err) {
         .connections = (unsigned) self->settings->connections,
         .idle = self->settings->idle,
         .memory = source_memory(self->setup.host) / 4,
+        .tls_option = "--transport tls",
         .opened = on_opened,
         .data = on_data,
         .closed = on_closed,

@@ -68,6 +68,7 @@ text_server_t *text_server_at(const source_setup_t *setup, const text_server_set
     text_server_t *server = mem_zero(sizeof *server);
     server->setup = *setup;
     listener_setup_t listener = listener_of(server, settings, "tcp");
+    listener.tls_option = strncasecmp(setup->url, "tcp:", 4) == 0 ? "--tls-cert and --tls-key" : NULL;
     server->listener = listener_at(&listener, setup->rest, 0, &settings->tls, err);
     if (server->listener)
         return server;

@@ -327,7 +327,9 @@ static void on_ready(void *argument) {
 static void on_wire_down(void *argument, const char *reason) {
     websocket_t *self = argument;
     bool silent = !self->open && strstr(reason, "closed the connection");
-    lost(self, silent ? "the server has closed the connection without an answer" : reason);
+    char *words = mem_format("%s%s", silent ? "the server has closed the connection without an answer" : reason, wire_hint(self->wire));
+    lost(self, words);
+    mem_free(words);
 }
 
 static void connect_now(void *argument) {
@@ -337,6 +339,8 @@ static void connect_now(void *argument) {
     wire_setup_t wire = {
         .loop = setup->loop,
         .peer = setup->peer,
+        .plain = "ws://",
+        .secure = "wss://",
         .proxied = true,
         .proxy = setup->proxy,
         .last_bytes = true,

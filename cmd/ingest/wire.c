@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "net/http.h"
+#include "net/tls_words.h"
 
 #define UNSENT_MAX (1u << 20)      /* bytes; a server that takes no more than that of ours is not read either */
 
@@ -23,7 +24,9 @@ struct wire {
     bool held_up;                  /* wire_read has said that there is nothing, because of what is unsent */
     bool hung_up;                  /* seen while paused: not watched until resumed */
     bool mute;                     /* the server takes nothing any more */
-    char error[CURL_ERROR_SIZE];
+    bool known;                    /* something has come: the server speaks as we do */
+    char hint[64];
+    char error[2 * CURL_ERROR_SIZE];         /* libcurl writes into the first half */
 };
 
 typedef struct wire_socket {
@@ -45,6 +48,8 @@ static void lose(wire_t *wire, const char *reason) {
     if (wire->lost)
         return;
     wire->lost = true;
+    if (wire->is_up && !wire->known && !wire->setup.peer.tls)
+        snprintf(wire->hint, sizeof wire->hint, "; if it speaks TLS there, take %s", wire->setup.secure);
     if (reason && reason != wire->error)
         snprintf(wire->error, sizeof wire->error, "%s", reason);
     loop_remove(wire->watch);
@@ -63,6 +68,15 @@ static void watch_events(wire_t *wire) {
 
 static void finish_connecting(wire_t *wire, CURLcode result) {
     curl_socket_t fd = CURL_SOCKET_BAD;
+    if (result != CURLE_OK && wire->setup.peer.tls && *wire->error) {
+        buf_t reason = {0};
+        char plain[32];
+        snprintf(plain, sizeof plain, "take %s", wire->setup.plain);
+        tls_put_failure(&reason, http_failure_words(result, wire->error), plain);
+        lose(wire, buf_text(&reason));
+        buf_fini(&reason);
+        return;
+    }
     if (result != CURLE_OK) {
         lose(wire, http_failure_words(result, wire->error));
         return;
@@ -238,8 +252,16 @@ ssize_t wire_read(wire_t *wire, void *space, size_t size) {
     CURLcode result = curl_easy_recv(wire->easy, space, size, &got);
     if (result == CURLE_AGAIN)
         return 0;
-    if (result == CURLE_OK && got)
+    if (result == CURLE_OK && got && !wire->known && !wire->setup.peer.tls && tls_begins(space, got)) {
+        wire->known = true;
+        snprintf(wire->error, sizeof wire->error, "the server speaks TLS there: take %s", wire->setup.secure);
+        lose(wire, NULL);
+        return -1;
+    }
+    if (result == CURLE_OK && got) {
+        wire->known = true;
         return (ssize_t) got;
+    }
     lose(wire, result == CURLE_OK || *wire->error ? NULL : curl_easy_strerror(result));
     return -1;
 }
@@ -251,6 +273,10 @@ void wire_write(wire_t *wire, const void *bytes, size_t size) {
     buf_put(&wire->out, bytes, size);
     if (!waits)
         flush(wire);
+}
+
+const char *wire_hint(const wire_t *wire) {
+    return wire->hint;
 }
 
 int wire_fd(const wire_t *wire) {

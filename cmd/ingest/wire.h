@@ -27,6 +27,7 @@ typedef struct wire_setup {
     wire_peer_t peer;
     bool proxied;                  /* a proxy may stand in between */
     const char *proxy;             /* with proxied: its URL; NULL: what the environment says (http_proxy, https_proxy, no_proxy) */
+    const char *plain, *secure;    /* literals: the schemes without TLS and with it ("mqtt://"), for errors */
     bool last_bytes;               /* what came before the server went away is read, even when that is noticed first: the server will not send it again */
     void (*up)(void *argument);
     void (*ready)(void *argument); /* wire_read may have something */
@@ -42,6 +43,9 @@ void wire_free(wire_t *wire);                         /* NULL is legal */
 ssize_t wire_read(wire_t *wire, void *space, size_t size);
 /* Sends the bytes, or keeps them until they can be sent. */
 void wire_write(wire_t *wire, const void *bytes, size_t size);
+
+/* For the words of `down`: what a plain connection that ended before a byte came may mean ("; if it speaks TLS there, take mqtts://"), else "". */
+const char *wire_hint(const wire_t *wire);
 
 int wire_fd(const wire_t *wire);                      /* the socket, for waiting at the end of a run; -1: none is up */
 void wire_pause(wire_t *wire);                        /* reads no more; sending goes on; NULL is legal */

@@ -5,11 +5,13 @@
 
 #include <curl/curl.h>
 #include <stdio.h>
+#include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "net/tls_words.h"
 
 #define CONNECT_TIMEOUT_DEFAULT (10 * NS_PER_S)
 #define HEADERS_LIMIT (64 * 1024)
@@ -36,6 +38,7 @@ struct http_transfer {
     char *url;                /* being asked */
     unsigned redirects;       /* left */
     size_t body_limit;
+    const char *limit_option;
     buf_t body, header_text;
     bool too_large;
     char error[CURL_ERROR_SIZE];
@@ -264,6 +267,7 @@ http_transfer_t *http_start(http_t *http, const http_request_t *request, err_t *
     transfer->url = mem_text(request->url);
     transfer->redirects = request->redirects;
     transfer->body_limit = request->body_limit ? request->body_limit : HTTP_BODY_LIMIT;
+    transfer->limit_option = request->limit_option;
     transfer->done = request->done;
     transfer->chunk = request->chunk;
     transfer->argument = request->argument;
@@ -386,6 +390,37 @@ const char *http_failure_words(int code, const char *error) {
     return *error ? error : curl_easy_strerror((CURLcode) code);
 }
 
+/* Why there was no answer; what looks like TLS on one side alone is said. */
+static void put_failure(const http_transfer_t *transfer, CURLcode code, char *text, size_t size) {
+    const char *said = http_failure_words(code, transfer->error);
+    bool tls = strncasecmp(transfer->url, "https:", 6) == 0;
+    curl_off_t shaken = 0; /* when the handshake was done */
+    buf_t reason = {0};
+    curl_easy_getinfo(transfer->easy, CURLINFO_APPCONNECT_TIME_T, &shaken);
+    if (tls && !shaken)
+        tls_put_failure(&reason, said, "take http://");
+    else if (!tls && (code == CURLE_UNSUPPORTED_PROTOCOL || code == CURLE_WEIRD_SERVER_REPLY))
+        buf_format(&reason, "the server answers with something else than HTTP: if it speaks TLS there, take https:// (%s)", said);
+    else if (!tls && (code == CURLE_GOT_NOTHING || code == CURLE_RECV_ERROR))
+        buf_format(&reason, "%s; if the server speaks TLS there, take https://", said);
+    else
+        buf_put_text(&reason, said);
+    snprintf(text, size, "%s", buf_text(&reason));
+    buf_fini(&reason);
+}
+
+/* As nginx, Apache and Go's servers answer. */
+bool http_wants_tls(const http_response_t *response) {
+    static const char *const words[] = {"HTTPS port", "HTTPS server", "SSL-enabled server", NULL};
+    size_t size = response->body.size < 4096 ? response->body.size : 4096;
+    if (response->status != 400 || strncasecmp(response->url, "http:", 5) != 0)
+        return false;
+    for (size_t i = 0; words[i]; i++)
+        if (memmem(response->body.data, size, words[i], strlen(words[i])))
+            return true;
+    return false;
+}
+
 static void complete(http_transfer_t *transfer, CURLcode code) {
     long status = 0;
     curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
@@ -396,11 +431,12 @@ static void complete(http_transfer_t *transfer, CURLcode code) {
         if (transfer->error[0])
             code = CURLE_TOO_MANY_REDIRECTS;
     }
-    char text[CURL_ERROR_SIZE + 64];
+    char text[2 * CURL_ERROR_SIZE];
     if (transfer->too_large || code == CURLE_FILESIZE_EXCEEDED)
-        snprintf(text, sizeof text, "the body is larger than the limit of %zu bytes", transfer->body_limit);
+        snprintf(text, sizeof text, "the body is larger than the limit of %zu bytes%s%s%s", transfer->body_limit, transfer->limit_option ? " (" : "",
+                 transfer->limit_option ? transfer->limit_option : "", transfer->limit_option ? ")" : "");
     else
-        snprintf(text, sizeof text, "%s", http_failure_words(code, transfer->error));
+        put_failure(transfer, code, text, sizeof text);
     curl_off_t seconds = 0;
     curl_easy_getinfo(transfer->easy, CURLINFO_RETRY_AFTER, &seconds);
     if (seconds < 0)

@@ -43,6 +43,7 @@ typedef struct http_request {
     int64_t timeout;                 /* ns, for the whole answer; 0: no limit */
     int64_t stall_timeout;           /* ns without a byte, rounded up to seconds; 0: no limit */
     size_t body_limit;               /* bytes after decompression; 0: HTTP_BODY_LIMIT */
+    const char *limit_option;        /* a literal: what raises it ("--body-limit"), for the error; NULL: nothing does */
     unsigned redirects;              /* followed at most. To another host neither headers nor credentials go along; from https to http none is followed */
     const char *proxy;               /* NULL: what the environment says (http_proxy, https_proxy, no_proxy) */
     const char *ca_file;             /* NULL: the system's certificates */
@@ -63,6 +64,9 @@ http_transfer_t *http_start(http_t *http, const http_request_t *request, err_t *
 void http_cancel(http_transfer_t *transfer);          /* done is not called; NULL is legal */
 
 void http_resume(http_transfer_t *transfer);          /* chunk may be called from inside */
+
+/* Whether the server has answered, in words, that TLS is spoken at this port, and http:// was asked for. */
+bool http_wants_tls(const http_response_t *response);
 
 /* Value of the (last) header of that name, any case; size 0 when absent. Borrowed from the response. */
 text_t http_header(const http_response_t *response, const char *name);

@@ -201,6 +201,11 @@ static bool must_wait(tls_t *tls, int result, int *error) {
     return *error == SSL_ERROR_WANT_READ || *error == SSL_ERROR_WANT_WRITE;
 }
 
+/* What comes is no record of TLS at all. */
+static bool speaks_other(int reason) {
+    return reason == SSL_R_WRONG_VERSION_NUMBER || reason == SSL_R_HTTP_REQUEST || reason == SSL_R_HTTPS_PROXY_REQUEST || reason == SSL_R_PACKET_LENGTH_TOO_LONG;
+}
+
 int tls_handshake(tls_t *tls, err_t *err) {
     int error;
     ERR_clear_error();
@@ -218,7 +223,7 @@ int tls_handshake(tls_t *tls, err_t *err) {
     if (verified != X509_V_OK)
         err_set(err, "the client's certificate is refused: %s", X509_verify_cert_error_string(verified));
     else if (code && ERR_GET_REASON(code) != SSL_R_UNEXPECTED_EOF_WHILE_READING)
-        err_set(err, "%s", reason ? reason : "an error without a name");
+        err_set(err, "%s%s", speaks_other(ERR_GET_REASON(code)) ? "the client speaks no TLS: " : "", reason ? reason : "an error without a name");
     else
         err_set(err, "%s", !code && system && system != ECONNRESET && system != EPIPE ? strerror(system) : "");
     ERR_clear_error();

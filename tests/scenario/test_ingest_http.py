@@ -285,7 +285,7 @@ def test_body_limit(tools):
         tool = tools.start("ingest", server.url(), *QUICK, "--body-limit", "2KiB")
         tool.wait_events(1)
         assert tool.terminate() == 0
-    assert "2048 bytes" in tool.err
+    assert "the body is larger than the limit of 2048 bytes (--body-limit)" in tool.err
     assert tool.events == [{"n": 1}]
 
 

@@ -86,7 +86,7 @@ def test_bad_and_too_large_events_are_dead_letters(tools, directory):
     assert events_of(tools, text, "--body-limit", "2KiB", "--dead-letter", "dead") == [
         {"n": 2}, {"message": "y" * 1000 + "\nx"}, {"message": "3"}]
     reasons = [line["reason"] for line in support.lines_of(directory / "dead")]
-    assert len(reasons) == 2 and "2048 bytes" in reasons[1]
+    assert len(reasons) == 2 and "the event is larger than the limit of 2048 bytes (--body-limit)" in reasons[1]
 
 
 @pytest.mark.parametrize("kind, text", [("application/x-ndjson", '{"n":1}\n{"n":2}'), ("text/csv", "n\n1\n2\n"), ("text/plain", '{"n":1}\n{"n":2}\n')])
@@ -98,6 +98,8 @@ def test_events_leave_while_the_answer_goes_on(tools):
     more = threading.Event()
 
     def answer(request):
+        if request.path == "/token":    # for which the limit of a whole answer counts
+            return as_json({"access_token": "hush", "expires_in": 3600})
         begin(request, "application/x-ndjson")
         send(request, '{"n":1}\n{"n"')
         more.wait(60)
@@ -105,7 +107,8 @@ def test_events_leave_while_the_answer_goes_on(tools):
         request.server.done.wait(60)
     with Server(answer) as server:
         server.server.done = threading.Event()
-        tool = tools.start("ingest", server.url(), "--stream", "--timeout", "1s")
+        tool = tools.start("ingest", server.url(), "--stream", "--timeout", "1s", "--oauth-url", server.url("/token"), "--oauth-id", "me",
+                           "--oauth-secret", "hush")
         tool.wait_events(1)
         time.sleep(1.2)                 # longer than an answer that is none of these may take
         more.set()

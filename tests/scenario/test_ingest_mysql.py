@@ -106,7 +106,7 @@ def test_a_server_without_tls_is_refused_where_it_is_asked_for(tools):
     server = MariaDB("--skip-ssl")
     try:
         server.ask("CREATE TABLE t (id int); INSERT INTO t VALUES (1)")
-        tools.start("ingest", server.url(), *POLL, "--tls", "--retry-min", "50ms").wait_err("(TLS|SSL).*trying again")
+        tools.start("ingest", server.url(), *POLL, "--tls", "--retry-min", "50ms").wait_err("leave --tls and its files out, or give the server a certificate; trying again")
     finally:
         server.close()
 
