@@ -22,6 +22,8 @@
 #define VERSION_LEAST 100500           /* the first that tells columns' names in its log */
 #define CAPABILITY 4                   /* of a replica that knows GTIDs */
 #define ERROR_OF_LOG 1236
+#define NO_SUCH_DATABASE 1049          /* the server's errors (mysqld_error.h) */
+#define NO_SUCH_TABLE 1146
 
 typedef struct capture {
     mysql_link_t stream, catalog;      /* the catalog's lives for one question */
@@ -30,6 +32,8 @@ typedef struct capture {
     MARIADB_RPL *replica;
     map_t *tables;                     /* descriptions by their numbers */
     bool checksums;
+    char *begin;                       /* where the first run begins, while a table is waited for; NULL: that is not known yet */
+    bool looked;                       /* whether the tables are there */
     bool wished;                       /* the place is that of --gtid, and nothing has been passed on yet */
 
     binlog_place_t place;
@@ -141,6 +145,58 @@ static int inspect(capture_t *self, char **end, err_t *err) {
     for (unsigned i = 0; i < 4; i++)
         mem_free(values[i]);
     return result;
+}
+
+static void put_identifier(buf_t *out, text_t name) {
+    buf_put_byte(out, '`');
+    for (size_t i = 0; i < name.size; i++) {
+        if (name.data[i] == '`')
+            buf_put_byte(out, '`');
+        buf_put_byte(out, (uint8_t) name.data[i]);
+    }
+    buf_put_byte(out, '`');
+}
+
+/* Whether a table of --table is not there, as far as we are allowed to know. */
+static bool is_missing(capture_t *self, const char *wanted) {
+    const char *dot = strchr(wanted, '.');
+    MYSQL *connection = self->stream.connection;
+    buf_t sql = {0};
+    bool anywhere = !dot && !*self->database;
+    if (anywhere) {
+        buf_put_text(&sql, "SELECT 1 FROM information_schema.tables WHERE table_name = ");
+        put_literal(&self->stream, &sql, wanted);
+        buf_put_text(&sql, " LIMIT 1");
+    } else {
+        buf_put_text(&sql, "SELECT 1 FROM ");
+        put_identifier(&sql, dot ? text_make(wanted, (size_t) (dot - wanted)) : text_of(self->database));
+        buf_put_byte(&sql, '.');
+        put_identifier(&sql, text_of(dot ? dot + 1 : wanted));
+        buf_put_text(&sql, " LIMIT 0");
+    }
+    bool failed = mysql_query(connection, buf_text(&sql));
+    unsigned code = failed ? mysql_errno(connection) : 0;
+    MYSQL_RES *rows = failed ? NULL : mysql_store_result(connection);
+    bool empty = anywhere && rows && !mysql_num_rows(rows);
+    mysql_free_result(rows);
+    buf_fini(&sql);
+    return code == NO_SUCH_TABLE || code == NO_SUCH_DATABASE || empty;
+}
+
+/* A first run that begins now begins when all its tables are there; what was changed in the meantime is not missed. Later, or with --gtid, the log may
+ * tell of tables that are not there any more: that is said once. */
+static int look_for_tables(capture_t *self, bool now, err_t *err) {
+    const option_list_t *tables = &self->settings->tables;
+    for (size_t i = 0; i < tables->count && !self->looked; i++) {
+        if (!is_missing(self, tables->items[i]))
+            continue;
+        bool sure = strchr(tables->items[i], '.') || *self->database; /* else it may be one that we may not see */
+        if (now && sure)
+            return err_set(err, "there is no table %.200s (--table)", tables->items[i]);
+        log_warning("there is no table %.200s (--table): nothing comes of it until it is made", tables->items[i]);
+    }
+    self->looked = true;
+    return 0;
 }
 
 static int replicate(capture_t *self, err_t *err) {
@@ -449,7 +505,14 @@ static int read_changes(void *argument, value_t after, rows_out_t *out, err_t *e
     char *end = NULL;
     if (inspect(self, &end, err))
         return -1;
-    const char *first = self->settings->gtid ? self->settings->gtid : end;
+    bool now = after.type != VALUE_STRING && !self->settings->gtid;
+    if (now && !self->begin)
+        self->begin = mem_text(end);
+    if (look_for_tables(self, now, err)) {
+        mem_free(end);
+        return -1;
+    }
+    const char *first = self->settings->gtid ? self->settings->gtid : self->begin;
     self->wished = self->settings->gtid && after.type != VALUE_STRING;
     int result = binlog_place_read(&self->place, after.type == VALUE_STRING ? text_make(after.text, after.size) : text_of(first), err);
     if (!result)
@@ -489,6 +552,7 @@ static void capture_free(void *argument) {
     forget_tables(self);
     map_free(self->tables);
     binlog_place_fini(&self->place);
+    mem_free(self->begin);
     buf_t *buffers[] = {&self->cursor, &self->old, &self->new, &self->space};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         buf_fini(buffers[i]);

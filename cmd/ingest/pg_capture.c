@@ -215,7 +215,7 @@ static void check_identities(capture_t *self) {
 static void on_publication(void *argument, const PGresult *result, const char *error, const char *state) {
     capture_t *self = argument;
     if (error) {
-        char *reason = mem_format("the publication %s cannot be made: %s", self->publication, error);
+        char *missing = postgres_missing(error, state), *reason = missing ? missing : mem_format("the publication %s cannot be made: %s", self->publication, error);
         capture_lost(self, reason);
         mem_free(reason);
         return;
@@ -248,6 +248,10 @@ static void on_missing(void *argument, const PGresult *result, const char *error
     capture_t *self = argument;
     if (error) {
         capture_lost(self, error);
+    } else if (PQntuples(result) && !PQgetisnull(result, 0, 1)) {
+        char *reason = mem_format("there is no table %s (--table)", PQgetvalue(result, 0, 1));
+        capture_lost(self, reason);
+        mem_free(reason);
     } else if (PQntuples(result) && !PQgetisnull(result, 0, 0)) {
         char *reason = mem_format("the publication %s is there, and without %s: ALTER PUBLICATION adds tables, --drop removes it, --publication names another",
                                   self->publication, PQgetvalue(result, 0, 0));
@@ -265,7 +269,7 @@ static void check_publication(capture_t *self) {
         check_identities(self);
         return;
     }
-    buf_put_text(&sql, "SELECT string_agg(t, ', ') FROM unnest(ARRAY[");
+    buf_put_text(&sql, "SELECT string_agg(t, ', '), string_agg(replace(t, '\"', ''), ', ') FILTER (WHERE to_regclass(t) IS NULL) FROM unnest(ARRAY[");
     for (size_t i = 0; i < tables->count; i++) {
         buf_t name = {0};
         postgres_put_table(&name, tables->items[i]);

@@ -226,8 +226,10 @@ static void on_listening(void *argument, const PGresult *result, const char *err
 
 static void on_installed(void *argument, const PGresult *result, const char *error, const char *state) {
     pg_trigger_t *self = argument;
-    if (answered(self, error))
+    char *missing = error ? postgres_missing(error, state) : NULL;
+    if (answered(self, missing ? missing : error))
         ask(self, "LISTEN ingest_changes; SELECT system_identifier FROM pg_control_system()", 0, NULL, NULL, on_listening);
+    mem_free(missing);
 }
 
 static void on_removed(void *argument, const PGresult *result, const char *error, const char *state) {

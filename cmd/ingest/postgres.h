@@ -53,6 +53,8 @@ bool postgres_position_text(const uint8_t *position, size_t size, const char *ke
 bool postgres_position_uint(const uint8_t *position, size_t size, const char *key, uint64_t *number);
 /* "schema.table" or "table" as an identifier. */
 void postgres_put_table(buf_t *out, const char *name);
+/* "there is no table orders (--table)" when that is what the server's error says; else NULL. mem_free it. state: its SQLSTATE, may be NULL. */
+char *postgres_missing(const char *error, const char *state);
 
 int pg_poll_open(source_t **source, const source_setup_t *setup, err_t *err);
 int pg_capture_open(source_t **source, const source_setup_t *setup, err_t *err);

@@ -56,7 +56,7 @@ static int put_row(sqlite_reader_t *self, buf_t *out, const char *table, const c
     sqlite3_finalize(columns);
     buf_put_text(out, "'}'");
     if (!count)
-        return err_set(err, "there is no table %s", table);
+        return err_set(err, "there is no table %s (--table)", table);
     return count <= COLUMNS_MAX ? 0 : err_set(err, "the table %s has %d columns: triggers can note %d at most", table, count, COLUMNS_MAX);
 }
 

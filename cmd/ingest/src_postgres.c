@@ -121,6 +121,18 @@ void postgres_put_table(buf_t *out, const char *name) {
     pg_put_identifier(out, text_of(name));
 }
 
+char *postgres_missing(const char *error, const char *state) {
+    static const struct { const char *state, *what; } kinds[] = {{"42P01", "table"}, {"3F000", "schema"}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        if (!state || strcmp(state, kinds[i].state) != 0)
+            continue;
+        const char *name = strchr(error, '"'), *end = name ? strchr(name + 1, '"') : NULL; /* relation "orders" does not exist, in the server's language */
+        return end ? mem_format("there is no %s %.*s (--table%s)", kinds[i].what, (int) (end - name - 1), name + 1, i ? ", --schema" : "")
+                   : mem_format("%s (--table, --schema)", error);
+    }
+    return NULL;
+}
+
 static int check_poll(const postgres_settings_t *settings, err_t *err) {
     if (!settings->query)
         return err_set(err, "--mode poll needs --query, such as 'SELECT * FROM orders WHERE id > $1' with --cursor id --initial 0");

@@ -8,6 +8,7 @@ import time
 import pytest
 
 import support
+import tls_support
 from mysql_support import MariaDB, with_tls, without_table
 from runs_support import Runs, made_and_closed
 
@@ -267,6 +268,54 @@ def test_certificates_are_verified(tools, table, which, trusted):
         assert ingest.out == b""
 
 
+def test_an_expired_certificate_is_refused(tools, tmp_path):
+    authority = tls_support.Authority(tmp_path / "tls")
+    certificate, key = authority.expired()
+    server = lone_server(f"--ssl-cert={certificate}", f"--ssl-key={key}")
+    try:
+        server.ask("CREATE TABLE t (id int)")
+        ingest = capture(tools, server, "--tls-ca", authority.ca, "--retry-min", "50ms")
+        server.ask("INSERT INTO t VALUES (1)")
+        ingest.wait_err("certificate.*expired.*trying again")
+        assert ingest.out == b"" and server.ask("SELECT count(*) FROM information_schema.processlist WHERE command = 'Binlog Dump'") == [["0"]]
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("wanted", ["t", "d.t"])
+def test_a_table_that_is_not_there_is_told_and_waited_for(tools, table, wanted):
+    table.ask("CREATE OR REPLACE TABLE o (id int)")
+    ingest = tools.start("ingest", table.url(), "--mode", "cdc", "--table", "o", "--table", wanted, "--retry-min", "50ms", "--retry-max", "100ms")
+    ingest.wait_err(rf"there is no table {wanted} \(--table\); trying again")
+    table.ask("INSERT INTO o VALUES (1)")               # nothing is missed meanwhile
+    assert ingest.out == b""
+    table.ask("CREATE TABLE t (id int); INSERT INTO t VALUES (2)")
+    assert [(e["table"], e["new"]["id"]) for e in ingest.wait_events(2)] == [("o", 1), ("t", 2)]
+    table.ask("DROP TABLE o")
+    assert ingest.terminate() == 0
+
+
+def test_a_table_that_the_log_may_still_tell_of_is_not_waited_for(tools, table):
+    table.ask("CREATE TABLE t (id int)")
+    begin = position(table)
+    table.ask("INSERT INTO t VALUES (1); DROP TABLE t; CREATE OR REPLACE TABLE o (id int)")
+    ingest = tools.start("ingest", table.url(), "--mode", "cdc", "--gtid", begin, "--table", "t", "--table", "o")
+    assert ingest.wait_events(1)[0]["new"] == {"id": 1}
+    assert "there is no table t (--table): nothing comes of it until it is made" in ingest.err
+    table.ask("INSERT INTO o VALUES (2); DROP TABLE o")
+    assert ingest.wait_events(2)[1]["new"] == {"id": 2}
+    assert ingest.terminate() == 0
+
+
+def test_who_may_not_see_a_table_is_not_held_up_by_that(tools, table):
+    table.ask("CREATE TABLE t (id int); CREATE OR REPLACE USER replica IDENTIFIED BY 'hidden'; GRANT REPLICATION SLAVE ON *.* TO replica")
+    ingest = tools.start("ingest", f"mysql://replica:hidden@127.0.0.1:{table.port}", "--mode", "cdc", "--table", "d.t")
+    support.wait_for(lambda: table.ask("SELECT user FROM information_schema.processlist WHERE command = 'Binlog Dump'") == [["replica"]], lambda: ingest.err)
+    table.ask("INSERT INTO t VALUES (1)")
+    assert ingest.wait_events(1)[0]["new"] == {"id": 1}
+    assert "there is no table" not in ingest.err and ingest.terminate() == 0
+
+
 @pytest.mark.parametrize("setting, reason", [
     ("binlog_format = MIXED", "binlog_format is MIXED.*SET GLOBAL binlog_format = ROW"),
     ("binlog_row_metadata = MINIMAL", "binlog_row_metadata is MINIMAL.*SET GLOBAL binlog_row_metadata = FULL")])
@@ -311,10 +360,10 @@ def test_domains_are_followed_each(tools, directory, table):
 
 
 @pytest.mark.parametrize("url, arguments, reason", [
-    ("mysql://localhost/d", ["--mode", "cdc", "--query", "SELECT 1"], "--query is for --mode poll"),
-    ("mysql://localhost/d", ["--mode", "cdc", "--once"], "--once is for --mode poll"),
+    ("mysql://localhost/d", ["--mode", "cdc", "--query", "SELECT 1"], "--query needs --mode poll"),
+    ("mysql://localhost/d", ["--mode", "cdc", "--once"], "--once needs --mode poll"),
     ("mysql://localhost/d", ["--mode", "cdc", "--gtid", "b.000001:4"], "is no position of a MariaDB server"),
-    ("mysql://localhost/d", ["--query", "SELECT 1", "--table", "t"], "--table is for --mode cdc"),
+    ("mysql://localhost/d", ["--query", "SELECT 1", "--table", "t"], "--table needs --mode cdc"),
 ])
 def test_wrong_options_are_told_at_once(tools, url, arguments, reason):
     done = tools.run("ingest", url, *arguments)

@@ -352,6 +352,37 @@ def test_a_sample_leaves_nothing_in_the_database(tools, shared, database):
     assert shared.ask(f"SELECT count(*) FROM pg_replication_slots WHERE database = '{database}'") == [["0"]]
 
 
+@pytest.mark.parametrize("mode, wanted", [("cdc", "u"), ("cdc", "s.u"), ("trigger", "u"), ("trigger", "public.u")])
+def test_a_table_that_is_not_there_is_told_and_waited_for(tools, shared, database, mode, wanted):
+    shared.ask("CREATE TABLE t (id int PRIMARY KEY)", database)
+    ingest = tools.start("ingest", shared.url(database), "--mode", mode, "--table", "t", "--table", wanted, "--retry-min", "50ms", "--retry-max", "100ms")
+    ingest.wait_err(rf"there is no (table {wanted}|schema s) \(--table(, --schema)?\); trying again")
+    if wanted == "s.u":
+        shared.ask("CREATE SCHEMA s", database)
+        ingest.wait_err(r"there is no table s.u \(--table\); trying again")
+    shared.ask(f"CREATE TABLE {wanted} (id int PRIMARY KEY)", database)
+    if mode == "cdc":
+        ingest.wait_err("changes come next")
+    else:
+        support.wait_for(lambda: shared.ask("SELECT count(*) FROM pg_trigger WHERE tgname = 'ingest_note'", database) == [["2"]], lambda: ingest.err)
+    shared.ask(f"INSERT INTO {wanted} VALUES (7)", database)
+    assert ingest.wait_events(1)[0]["new"] == {"id": 7}
+    assert ingest.terminate() == 0
+
+
+def test_a_table_that_was_dropped_is_told_and_waited_for(tools, shared, database):
+    shared.ask("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY)", database)
+    arguments = ("ingest", shared.url(database), "--table", "t", "--table", "u", "--retry-min", "50ms")
+    ingest = tools.start(*arguments)
+    ingest.wait_err("changes come next")
+    assert ingest.terminate() == 0
+    shared.ask("DROP TABLE u", database)
+    ingest = tools.start(*arguments)
+    ingest.wait_err(r"there is no table u \(--table\); trying again")
+    shared.ask("CREATE TABLE u (id int PRIMARY KEY)", database)
+    assert ingest.wait() == 1 and "ALTER PUBLICATION adds tables" in ingest.err
+
+
 def test_a_publication_without_a_table_that_is_wanted_is_told(tools, shared, database):
     shared.ask("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY); CREATE PUBLICATION p FOR TABLE t", database)
     done = tools.run("ingest", shared.url(database), "--publication", "p", "--table", "t", "--table", "u")
@@ -475,11 +506,11 @@ def test_queries_that_never_work_are_told(tools, shared, query, reason):
     (["--mode", "poll"], "needs --query"),
     (["--mode", "poll", "--query", "SELECT 1", "--cursor", "id", "--initial", "0"], "has no \\$1"),
     (["--mode", "poll", "--query", "SELECT 1 WHERE $1 > 0", "--cursor", "id"], "needs --initial"),
-    (["--query", "SELECT 1"], "is for --mode poll"),
+    (["--query", "SELECT 1"], "--query needs --mode poll"),
     (["--slot", "Not-A-Slot"], "takes up to 48"),
     (["--format", "csv"], "not for databases"),
     (["--mode", "trigger"], "needs --table"),
-    (["--mode", "trigger", "--table", "t", "--schema", "s"], "--schema is for --mode cdc"),
+    (["--mode", "trigger", "--table", "t", "--schema", "s"], "--schema needs --mode cdc"),
 ])
 def test_wrong_options_are_told_at_once(tools, arguments, reason):
     done = tools.run("ingest", "postgres://localhost/x", *arguments)

@@ -85,7 +85,7 @@ def test_a_database_or_a_table_that_is_not_there_yet_is_waited_for(tools, direct
 
 def test_a_table_whose_changes_are_wanted_may_come_later(tools, base):
     ingest = tools.start("ingest", "sqlite:base.db", "--mode", "trigger", "--table", "later", "--retry-min", "20ms", "--retry-max", "50ms")
-    ingest.wait_err("there is no table later; trying again")
+    ingest.wait_err(r"there is no table later \(--table\); trying again")
     base.execute("CREATE TABLE later (id INTEGER PRIMARY KEY)")
     for n in range(500):
         base.execute("INSERT INTO later VALUES (NULL)")
@@ -224,8 +224,8 @@ def test_a_slow_receiver_holds_the_rows_back(tools, directory, base):
 @pytest.mark.parametrize("arguments, reason", [
     ([], "--query is missing"),
     (["--query", "SELECT 1", "--cursor", "id", "--initial", "0"], "has no \\$1"),
-    (["--query", "SELECT 1", "--table", "t"], "--table is for --mode trigger"),
-    (["--mode", "trigger", "--query", "SELECT 1"], "--query is for --mode poll"),
+    (["--query", "SELECT 1", "--table", "t"], "--table needs --mode trigger"),
+    (["--mode", "trigger", "--query", "SELECT 1"], "--query needs --mode poll"),
 ])
 def test_wrong_options_are_told_at_once(tools, arguments, reason):
     done = tools.run("ingest", "sqlite:base.db", *arguments)
