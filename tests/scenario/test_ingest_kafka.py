@@ -3,8 +3,6 @@
 import json
 import random
 import signal
-import socket
-import ssl
 import threading
 import time
 
@@ -15,7 +13,7 @@ import runs_support
 import support
 import tls_support
 from instance import control  # noqa: F401
-from kafka_support import Kafka
+from kafka_support import Kafka, TlsFront
 from listen_support import Clogged
 from runs_support import QUICK, made_and_closed
 
@@ -253,43 +251,96 @@ def test_passwords_are_never_shown(tools, kafka, directory):
         assert "battery" not in tool.err and "horse" not in tool.err
 
 
-class Door:
-    """A TLS server that says whether a client has come through its handshake and begun to talk."""
-
-    def __init__(self, certificate, key):
-        self.listener, self.talked = socket.create_server(("127.0.0.1", 0)), threading.Event()
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.load_cert_chain(certificate, key)
-        threading.Thread(target=self.run, daemon=True).start()
-
-    def run(self):
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-                with self.context.wrap_socket(connection, server_side=True) as stream:
-                    if stream.recv(4):
-                        self.talked.set()
-            except OSError:
-                if self.listener.fileno() < 0:
-                    return
-
-    @property
-    def url(self):
-        return f"kafka://127.0.0.1:{self.listener.getsockname()[1]}/t"
+@pytest.fixture
+def front():
+    yield from made_and_closed(TlsFront)
 
 
-def test_tls_certificates_are_verified(tools, directory):
-    authority = tls_support.Authority(directory / "tls")
-    for kind, words in (("good", None), ("expired", "verify failed"), ("untrusted", "verify failed"), ("of_another_host", "verify failed")):
-        door = Door(*getattr(authority, kind)())
-        tool = tools.start("ingest", door.url, "--tls-ca", authority.ca, *QUICK)
-        if words:
-            tool.wait_err(f"(?i)({words}).*trying again")
-            assert not door.talked.is_set()
-        else:
-            support.wait_for(door.talked.is_set, lambda: f"words after the handshake; {tool.err}")
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return tls_support.Authority(tmp_path_factory.mktemp("tls"))
+
+
+def with_certificate(pair):
+    return dict(zip(("certificate", "key"), pair))
+
+
+@pytest.mark.parametrize("group", [(), GROUP])
+def test_messages_come_over_tls(tools, kafka, front, authority, group):
+    cluster = kafka(a=3)
+    for partition in range(3):
+        cluster.add("a", 3000, partition * 3000, partition)
+    door = front(cluster=cluster, **with_certificate(authority.good()))
+    tool = tools.start("ingest", door.url("a"), "--tls-ca", authority.ca, *group, *QUICK)
+    tool.wait_events(9000, 60)
+    assert sorted(numbers(tool)) == list(range(9000))
+    assert tool.terminate() == 0 and door.refused == 0
+
+
+@pytest.mark.parametrize("kind, trusted", [("expired", "ca"), ("untrusted", "ca"), ("of_another_host", "ca"), ("good", "other")])
+def test_certificates_are_verified_and_what_is_amended_is_taken(tools, kafka, front, authority, kind, trusted):
+    cluster = kafka(t=1)
+    cluster.add("t", 100)
+    door = front(cluster=cluster, **with_certificate(getattr(authority, kind)()))
+    tool = tools.start("ingest", door.url("t"), "--tls-ca", authority.ca if trusted == "ca" else authority.other,
+                       "--connect-timeout", "1s", *QUICK)
+    tool.wait_err("(?i)verify failed.*trying again")
+    assert tool.out == b""
+    if trusted == "ca":
+        door.show(*authority.good())
+        assert [event["n"] for event in tool.wait_events(100)] == list(range(100))
+    assert tool.terminate() == 0
+
+
+def test_brokers_that_want_a_certificate(tools, kafka, front, authority, directory):
+    cluster = kafka(t=1)
+    cluster.add("t", 100)
+    certificate, key = authority.good("client")
+    stranger, its_key = authority.untrusted()
+    expired, expired_key = authority.expired()
+    door = front(cluster=cluster, **with_certificate(authority.good()), client_ca=authority.ca)
+    for own in ((), ("--tls-cert", stranger, "--tls-key", its_key), ("--tls-cert", expired, "--tls-key", expired_key)):
+        before = door.refused
+        tool = tools.start("ingest", door.url("t"), "--tls-ca", authority.ca, *own, "--connect-timeout", "1s", *QUICK)
+        tool.wait_err("(?i)(certificate|alert|Disconnected).*trying again")
+        support.wait_for(lambda: door.refused > before, lambda: tool.err)
+        assert tool.out == b"" and tool.terminate() == 0
+    tool = tools.start("ingest", door.url("t"), "--tls-ca", authority.ca, "--tls-cert", certificate, "--tls-key", key, *QUICK)
+    assert [event["n"] for event in tool.wait_events(100)] == list(range(100))
+    assert tool.terminate() == 0
+
+
+def test_files_of_tls_that_cannot_be_used(tools, kafka, authority, directory):
+    (directory / "bad.pem").write_text("none")
+    certificate, key = authority.good("mine")
+    _, another = authority.good("another")
+    for arguments in (("--tls-ca", "bad.pem"), ("--tls-ca", "missing.pem"), ("--tls-cert", certificate, "--tls-key", another)):
+        done = tools.run("ingest", "kafka://127.0.0.1:1/t", *arguments)
+        assert done.status in (1, 64) and ("ssl" in done.err.lower() or "tls" in done.err.lower()), done.err
+
+
+@pytest.mark.parametrize("group", [(), GROUP])
+def test_every_message_once_over_tls_through_kills_and_broken_connections(tools, kafka, front, authority, directory, group):
+    cluster, count, rng, kills = kafka(t=2), 15000, random.Random(11), 0
+    door = front(cluster=cluster, **with_certificate(authority.good()))
+    runs = Runs(tools, directory, door, "t", "--tls-ca", authority.ca, *group)
+    thread = adding(cluster, count, 0.02)
+    while thread.is_alive() or not kills:
+        before = len(runs.events)
+        tool = runs.start()
+        support.wait_for(lambda: len(runs.events) > before or not thread.is_alive(), lambda: tool.err[-2000:], 30)
+        if kills % 2:
+            door.break_off()
+            time.sleep(rng.uniform(0, 0.1))
         tool.kill()
-        door.listener.close()
+        kills += 1
+    tool = runs.start()
+    runs.wait(count, tool)
+    assert tool.terminate() == 0 and kills > 2
+    assert sorted(runs.numbers) == list(range(count))
+    for partition in range(2):
+        own = [n for n in runs.numbers if n // 50 % 2 == partition]
+        assert own == sorted(own)
 
 
 @pytest.mark.parametrize("arguments, words", [
