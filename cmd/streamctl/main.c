@@ -39,13 +39,49 @@ static const command_t commands[] = {
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
 
+/* Their options; the words before the colon are the commands that have it. */
+static const struct {
+    const char *letter, *name, *value, *help;
+} options[] = {
+    {NULL, "--interval", " SECONDS", "start: time between the source's requests from now on"},
+    {NULL, "--reset", "", "run, start: delete the state in state_dir first, after a question"},
+    {"-y", "--yes", "", "reset, --reset: do not ask"},
+    {NULL, "--json", "", "status, audit: as JSON"},
+    {NULL, "--filter", " NAME", "test: only the cases with this in their name"},
+    {NULL, "--update", "", "test: write into the file what was found"},
+    {NULL, "--config", " FILE", "test: where pipelines are looked up (default: config.json beside the file)"},
+    {"-v", "--verbose", "", "test: name the cases that passed, too"},
+    {NULL, "--dry-run", "", "replay: only show what would be sent"},
+    {NULL, "--notes", "", "spool cat: records and notes instead of events"},
+    {"-n", "--lines", " N", "logs: so many of the last messages (default 50); dead: of the newest letters (default 20)"},
+    {"-f", "--follow", "", "logs: and what comes"},
+};
+#define OPTIONS (sizeof options / sizeof *options)
+
+/* Of the command's options. */
+static const char *nearest_option(const char *command, const char *word) {
+    const char *names[OPTIONS];
+    size_t n = 0;
+    for (size_t i = 0; i < OPTIONS; i++) {
+        const char *owner = strstr(options[i].help, command);
+        if (owner && strchr(owner, ':'))
+            names[n++] = options[i].name + 2;
+    }
+    return text_starts(word, "--") ? text_nearest(word + 2, names, n) : NULL;
+}
+
 int command_usage(const char *command, const char *format, ...) {
+    static const char unknown[] = "unknown option ";
+    char text[1024];
     va_list arguments;
     va_start(arguments, format);
-    fprintf(stderr, "streamctl %s: ", command);
-    vfprintf(stderr, format, arguments);
-    fputs("\nTry 'streamctl --help'.\n", stderr);
+    vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
+    const char *nearest = text_starts(text, unknown) ? nearest_option(command, text + strlen(unknown)) : NULL;
+    fprintf(stderr, "streamctl %s: %s", command, text);
+    if (nearest)
+        fprintf(stderr, "; did you mean --%s?", nearest);
+    fputs("\nTry 'streamctl --help'.\n", stderr);
     return EX_USAGE;
 }
 
@@ -106,20 +142,11 @@ static void print_help(FILE *out) {
     for (size_t i = 0; i < COMMANDS; i++)
         if (commands[i].usage)
             fprintf(out, "  %-8s%-38s%s\n", commands[i].name, commands[i].usage, commands[i].help);
-    fputs("\nWithout CONFIG: ./config.json, or the only instance that is running.\n"
-          "\n      --interval SECONDS   start: time between the source's requests from now on\n"
-          "      --reset              run, start: delete the state in state_dir first, after a question\n"
-          "  -y, --yes                reset, --reset: do not ask\n"
-          "      --json               status, audit: as JSON\n"
-          "      --filter NAME        test: only the cases with this in their name\n"
-          "      --update             test: write into the file what was found\n"
-          "      --config FILE        test: where pipelines are looked up (default: config.json beside the file)\n"
-          "  -v, --verbose            test: name the cases that passed, too\n"
-          "      --dry-run            replay: only show what would be sent\n"
-          "      --notes              spool cat: records and notes instead of events\n"
-          "  -n, --lines N            logs: so many of the last messages (default 50); dead: of the newest letters (default 20)\n"
-          "  -f, --follow             logs: and what comes\n"
-          "  -h, --help               show this\n"
+    fputs("\nWithout CONFIG: ./config.json, or the only instance that is running.\n\n", out);
+    for (size_t i = 0; i < OPTIONS; i++)
+        fprintf(out, "  %2s%-2s%s%-*s%s\n", options[i].letter ? options[i].letter : "", options[i].letter ? "," : "", options[i].name,
+                21 - (int) strlen(options[i].name), options[i].value, options[i].help);
+    fputs("  -h, --help               show this\n"
           "      --version            show the version\n\nSee streamctl(1) and streamctl-config(5).\n",
           out);
 }

@@ -163,6 +163,14 @@ def test_a_misspelt_option_is_told_what_may_be_meant(tools, arguments, meant):
     assert "unknown option --zzzzzz\n" in tools.run(arguments[0], "x", "--zzzzzz").err
 
 
+@pytest.mark.parametrize("arguments, meant", [(("status", "--jsom"), "--json"), (("replay", "--dry-runn"), "--dry-run"), (("reset", "--yess"), "--yes"),
+                                              (("test", "x.case", "--updat"), "--update"), (("check", "--json"), None)])
+def test_streamctl_does_the_same(tools, arguments, meant):
+    done = tools.run("streamctl", *arguments)
+    assert done.status == EX_USAGE and f"unknown option {arguments[-1]}" in done.err
+    assert f"; did you mean {meant}?\n" in done.err if meant else "mean" not in done.err
+
+
 def place(text, line, key):
     return line, text.splitlines()[line - 1].index(f'"{key}"') + 1
 

@@ -57,7 +57,7 @@ def test_errors_name_the_file(tools, directory):
     (["where a", "-f", "x.stream"], "give one of them"),
     (["-f", "/nonexistent.stream"], "/nonexistent.stream"),
     (["where a", "--others", "maybe"], "--others"),
-    (["where a", "--idel", "5s"], "did you mean idle?"),
+    (["where a", "--idel", "5s"], "did you mean --idle?"),
 ])
 def test_wrong_calls_say_what_is_right(tools, arguments, says):
     done = tools.run("process", *arguments)

@@ -114,7 +114,7 @@ def test_a_killed_supervisor_takes_its_stages_along_and_leaves_nothing_in_the_wa
 
 def test_stages_get_no_descriptor_but_their_own_and_no_secret_in_their_arguments(control, directory):
     config = control.config(sources=[{"name": "api", "type": "api", "url": "http://127.0.0.1:9/${PART}?token=in-the-query",
-                                      "password": "in-the-file", "interval": 3600}, SENSORS], sinks=[{"type": "null"}],
+                                      "user": "me", "password": "in-the-file", "interval": 3600}, SENSORS], sinks=[{"type": "null"}],
                             server={"port": 0, "token": "of-the-server"})
     control.good("start", config, env={"PART": "from-the-environment"})
     pids = control.pids()
