@@ -136,6 +136,7 @@ def test_where_a_new_consumer_starts(tools, shared, start, first):
     shared.stream(stream)
     shared.store(*((f"{stream}.a", str(i)) for i in range(10)))
     tool = subscribed(shared, tools, shared.url(), "--jetstream", stream, "--start", start)
+    support.wait_for(lambda: shared.consumers(stream), "the consumer")      # it says where the messages begin
     shared.store((f"{stream}.a", "10"))
     assert [event["value"] for event in tool.wait_events(11 - first)] == list(range(first, 11))
 
