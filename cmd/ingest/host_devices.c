@@ -131,10 +131,6 @@ bool host_devices_own(const source_host_t *host, const char *topic) {
     return host->devices && strcmp(topic, host->devices->topic) == 0;
 }
 
-bool source_wants_devices(const source_host_t *host) {
-    return ((const ingest_t *) host->stage->own)->device.fields;
-}
-
 bool source_has_devices(const source_host_t *host) {
     return host->devices;
 }

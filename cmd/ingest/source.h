@@ -127,7 +127,6 @@ void source_bad(source_host_t *host, text_t record, const char *place, const cha
 
 /* Devices, where --device was given. The name: the values of the fields of --device, joined with "/". A word about presence that is not in an
  * event: a last will, a gateway's message. kept: an old one, that the server had kept. */
-bool source_wants_devices(const source_host_t *host);  /* --device was given, which a check may ask for */
 bool source_has_devices(const source_host_t *host);
 void source_presence(source_host_t *host, text_t device, bool online, bool kept);
 /* What is handed over from now on is old: kept by the server, no sign of life of the device. */

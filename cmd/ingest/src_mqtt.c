@@ -322,8 +322,6 @@ static int mqtt_check(const source_setup_t *setup, err_t *err) {
         result = mqtt_check_filter(settings->topics.items[i], err);
     for (size_t i = 0; i < settings->presence.count && !result; i++)
         result = presence_check(settings->presence.items[i], err);
-    if (!result && settings->presence.count && !source_wants_devices(setup->host))
-        result = err_set(err, "--presence needs --device FIELD, which says what device an event comes from");
     if (!result && !*url.path && !settings->topics.count)
         result = err_set(err, "which topic? mqtt://host/topic/# or --topic FILTER; # is all topics");
     if (!result && settings->retry_max < settings->retry_min)
