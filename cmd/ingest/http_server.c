@@ -321,6 +321,7 @@ http_server_t *http_server_new(const http_server_setup_t *setup, err_t *err) {
         .memory = setup->memory,
         .patience = setup->patience ? setup->patience : 1,
         .tls_option = "--tls-cert and --tls-key",
+        .answers = true,
         .opened = on_opened,
         .data = on_data,
         .expired = on_expired,

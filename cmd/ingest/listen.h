@@ -28,6 +28,7 @@ typedef struct listener_setup {
     uint64_t memory;
     int64_t patience;              /* ns that one waits for that before `crowded` is called and it is ended; 0: for ever */
     const char *tls_option;        /* how TLS is turned on, for the client that speaks it in vain; NULL: this protocol has none; static */
+    bool answers;                  /* the protocol itself has an answer for what is none of it: such a client gets that */
     tls_server_t *tls;             /* the listener's from now on; NULL: plain. Connections exist for their protocol when their handshake is done */
     /* What a new connection is to its protocol. */
     void *(*opened)(void *argument, connection_t *connection);

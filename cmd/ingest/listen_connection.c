@@ -241,12 +241,11 @@ static void on_turn(void *argument) {
 }
 
 /* A handshake is no data: a client speaks TLS where we do not. */
-static void refuse_tls(connection_t *connection) {
+static void tell_tls(connection_t *connection) {
     const listener_t *listener = connection->listener;
     if (log_limited(&connection->listener->limit))
         log_warning("%s: the client speaks TLS, which is not spoken here%s%s", connection->place, listener->setup.tls_option ? ": see " : "",
                     listener->setup.tls_option ? listener->setup.tls_option : "");
-    connection_drop(connection);
 }
 
 static void read_some(connection_t *connection) {
@@ -269,8 +268,11 @@ static void read_some(connection_t *connection) {
         size = 0;
     }
     if (!connection->tls && !connection->heard_text && tls_begins(space, (size_t) size)) {
-        refuse_tls(connection);
-        return;
+        tell_tls(connection);
+        if (!listener->setup.answers) {
+            connection_drop(connection);
+            return;
+        }
     }
     connection->heard_text |= size > 0;
     connection->heard = loop_now(listener->setup.loop);
