@@ -143,9 +143,9 @@ static int replay_one(const replay_t *replay, const topology_stage_t *stage, boo
 int command_replay(int argc, char **argv) {
     subject_t subject;
     err_t err = {{0}};
-    bool dry_run = command_flag(&argc, argv, NULL, "--dry-run");
+    bool dry_run = command_flag(&argc, argv, NULL, "--dry-run"), resume = command_flag(&argc, argv, NULL, "--resume");
     int status = subject_open(&subject, "replay", argc, argv), lock = -1;
-    replay_t replay = {subject.config, subject.topology};
+    replay_t replay = {subject.config, subject.topology, resume};
     if (status == 0)
         status = check_stage(&subject);
     if (status == 0 && (lock = replay_lock(&replay, &err)) < 0)

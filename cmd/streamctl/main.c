@@ -32,7 +32,7 @@ static const command_t commands[] = {
     {"test", "FILE... [--filter NAME] [--update]", "run test cases of programs, and show what is not as expected", command_test},
     {"audit", "[CONFIG] [--json]", "whether every event is accounted for, from source to sink", command_audit},
     {"dead", "[CONFIG] [STAGE] [-n LINES]", "dead letters: how many and why, or a stage's newest as NDJSON", command_dead},
-    {"replay", "[CONFIG] [STAGE] [--dry-run]", "send dead letters again, after what was wrong has been repaired", command_replay},
+    {"replay", "[CONFIG] [STAGE] [--dry-run|--resume]", "send dead letters again, after what was wrong has been repaired", command_replay},
     {"logs", "[CONFIG] [STAGE] [-n LINES] [-f]", "what the stages said", command_logs},
     {"spool", "ls|cat|fsck|repair DIR [--notes]", "look into a stage's durable log, or repair it", command_spool},
     {"facade", NULL, NULL, facade_main}, /* started by the supervisor only */
@@ -52,6 +52,7 @@ static const struct {
     {NULL, "--config", " FILE", "test: where pipelines are looked up (default: config.json beside the file)"},
     {"-v", "--verbose", "", "test: name the cases that passed, too"},
     {NULL, "--dry-run", "", "replay: only show what would be sent"},
+    {NULL, "--resume", "", "replay: only go on with one that was interrupted"},
     {NULL, "--notes", "", "spool cat: records and notes instead of events"},
     {"-n", "--lines", " N", "logs: so many of the last messages (default 50); dead: of the newest letters (default 20)"},
     {"-f", "--follow", "", "logs: and what comes"},

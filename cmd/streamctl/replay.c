@@ -59,6 +59,19 @@ uint64_t replay_total(const json_t *totals, const char *group) {
     return (uint64_t) sum;
 }
 
+char *replay_unfinished(const char *state_dir) {
+    json_t *totals = replay_totals(state_dir), *counts;
+    const char *batch;
+    char *stage = NULL;
+    json_object_foreach(json_object_get(totals, "open"), batch, counts) {
+        const char *slash = strrchr(batch, '/');
+        if (!stage && slash)
+            stage = mem_text_n(batch, (size_t) (slash - batch));
+    }
+    json_decref(totals);
+    return stage;
+}
+
 static json_t *member_of(json_t *object, const char *key, json_t *fresh) {
     json_t *value = json_object_get(object, key);
     if (!value)
@@ -322,7 +335,7 @@ static void clean_up(const topology_stage_t *stage, const char *directory) {
 int replay_stage(const replay_t *replay, const topology_stage_t *stage, replay_result_t *result, err_t *err) {
     if (!stage->dead_letter || !stage->state)
         return err_set(err, "%s keeps no dead letters", stage->name);
-    if (hand_over(replay, stage, err))
+    if (!replay->resume && hand_over(replay, stage, err))
         return -1;
     size_t count;
     char *directory = mem_format("%s/replay", stage->state), **files = dead_files(stage->dead_letter, &count);
@@ -332,7 +345,8 @@ int replay_stage(const replay_t *replay, const topology_stage_t *stage, replay_r
         batch_t batch = {.replay = replay, .stage = stage, .file = files[i], .name = files[i] + strlen(stage->dead_letter) + 1};
         batch.directory = mem_format("%s/%s", directory, batch.name);
         batch.id = mem_format("%s/%s", stage->name, batch.name);
-        status = run_batch(&batch, result, err);
+        if (!replay->resume || access(batch.directory, F_OK) == 0)
+            status = run_batch(&batch, result, err);
         replay_parts_fini(&batch.parts);
         mem_free(batch.directory);
         mem_free(batch.id);

@@ -462,6 +462,7 @@ void supervisor_start(supervisor_t *supervisor) {
     for (size_t i = 0; i < supervisor->count; i++)
         if (supervisor->children[i].stage->autostart)
             child_event(&supervisor->children[i], EVENT_START);
+    replay_watch(supervisor);
 }
 
 /* The sources had their time, and so had the ends on their way down: whoever still runs is asked to leave, and has less time for it. */

@@ -50,6 +50,8 @@ struct supervisor {
         char stage[160];              /* the last one; "": none yet */
         char message[400];
         bool failed;
+        loop_watch_t *timer;          /* looks for one that was interrupted */
+        int64_t pause;                /* before the next look */
     } replay;
 };
 
@@ -73,6 +75,7 @@ void trials_fini(supervisor_t *supervisor);
 /* supervisor_replay.c: one that ended, and how the last one went (a new reference, null: there was none). */
 void replay_left(supervisor_t *supervisor, int status);
 json_t *replay_status(const supervisor_t *supervisor);
+void replay_watch(supervisor_t *supervisor);          /* from now on replays that were interrupted are taken up again */
 void replay_fini(supervisor_t *supervisor);
 
 /* supervisor_order.c: whether the stage's own metrics say that it is ending. */

@@ -9,9 +9,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "replay.h"
 #include "supervisor_private.h"
+
+#define LOOK_FIRST NS_PER_S
+#define LOOK_LAST (60 * NS_PER_S)
 
 static child_t *child_named(supervisor_t *supervisor, const char *name, const char **code, err_t *err) {
     for (size_t i = 0; i < supervisor->count; i++)
@@ -36,8 +42,8 @@ int supervisor_hand_over(supervisor_t *supervisor, const char *stage, const char
     return 0;
 }
 
-static _Noreturn void become(const supervisor_t *supervisor, const char *stage, int messages, pid_t parent) {
-    char *arguments[] = {supervisor->own_path, "replay", supervisor->setup.config->path, (char *) stage, NULL};
+static _Noreturn void become(const supervisor_t *supervisor, const char *stage, bool resume, int messages, pid_t parent) {
+    char *arguments[] = {supervisor->own_path, "replay", supervisor->setup.config->path, (char *) stage, resume ? "--resume" : NULL, NULL};
     sigset_t none;
     sigemptyset(&none);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -51,7 +57,7 @@ static _Noreturn void become(const supervisor_t *supervisor, const char *stage, 
     _exit(1);
 }
 
-int supervisor_replay(supervisor_t *supervisor, const char *stage, const char **code, err_t *err) {
+static int start_replay(supervisor_t *supervisor, const char *stage, bool resume, const char **code, err_t *err) {
     struct replay_run *run = &supervisor->replay;
     const child_t *child = child_named(supervisor, stage, code, err);
     if (!child)
@@ -77,7 +83,7 @@ int supervisor_replay(supervisor_t *supervisor, const char *stage, const char **
         return -1;
     pid_t parent = getpid(), pid = fork();
     if (pid == 0)
-        become(supervisor, stage, messages, parent);
+        become(supervisor, stage, resume, messages, parent);
     close(messages);
     if (pid < 0)
         return err_errno(err, "start a replay");
@@ -87,6 +93,49 @@ int supervisor_replay(supervisor_t *supervisor, const char *stage, const char **
     snprintf(run->stage, sizeof run->stage, "%s", stage);
     supervisor_changed(supervisor);
     return 0;
+}
+
+int supervisor_replay(supervisor_t *supervisor, const char *stage, const char **code, err_t *err) {
+    return start_replay(supervisor, stage, false, code, err);
+}
+
+/* Another process may be at it. */
+static bool is_locked(const char *state_dir) {
+    err_t err;
+    pid_t holder;
+    char *path = mem_format("%s/replay.lock", state_dir);
+    int lock = file_lock(path, &holder, &err);
+    mem_free(path);
+    if (lock >= 0)
+        close(lock);
+    return lock < 0;
+}
+
+/* What an interrupted replay has sent may be needed by stages that were killed since: they take their inputs in the order of before, and wait for it. */
+static void look(void *argument) {
+    supervisor_t *supervisor = argument;
+    struct replay_run *run = &supervisor->replay;
+    const char *state_dir = supervisor->setup.config->state_dir, *code;
+    char *stage = run->pid || supervisor->stopping ? NULL : replay_unfinished(state_dir);
+    err_t err;
+    if (stage && !is_locked(state_dir)) {
+        log_info("the replay of %s was interrupted: it is taken up again", stage);
+        if (start_replay(supervisor, stage, true, &code, &err))
+            log_warning("%s", err.text);
+        run->pause = 2 * run->pause < LOOK_LAST ? 2 * run->pause : LOOK_LAST;
+    } else if (!stage && !run->pid) {
+        run->pause = LOOK_FIRST;
+    }
+    mem_free(stage);
+    run->timer = loop_timer(supervisor->setup.loop, run->pause, 0, look, supervisor);
+}
+
+void replay_watch(supervisor_t *supervisor) {
+    struct replay_run *run = &supervisor->replay;
+    if (!supervisor->setup.config->state_dir || run->timer)
+        return;
+    run->pause = LOOK_FIRST;
+    run->timer = loop_timer(supervisor->setup.loop, run->pause, 0, look, supervisor);
 }
 
 void replay_left(supervisor_t *supervisor, int status) {
@@ -118,5 +167,6 @@ void replay_fini(supervisor_t *supervisor) {
         kill(run->pid, SIGKILL);
         waitpid(run->pid, NULL, 0);
     }
+    loop_remove(run->timer);
     stage_log_free(run->log);
 }
