@@ -23,6 +23,7 @@ typedef struct audit_entry {          /* a stage in one reading */
     bool known;                       /* there are numbers */
     int64_t ledger[LEDGER_COUNT];
     uint64_t replayed;                /* dead letters that came in again */
+    bool replaying;                   /* or are still to come, of these */
     double spooled;                   /* frames in its log that are still needed */
     bool runs;
     audit_end_t *ends;

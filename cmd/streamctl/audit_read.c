@@ -173,6 +173,7 @@ static void read_replayed(audit_t *audit, size_t slot, const char *state_dir) {
         for (size_t before = 0; before < i; before++)
             first = first && strcmp(audit->stages[before].stream, audit->stages[i].stream) != 0;
         audit->stages[i].entries[slot].replayed = first ? replay_total(totals, audit->stages[i].stream) : 0;
+        audit->stages[i].entries[slot].replaying = first && replay_is_open(totals, audit->stages[i].stream);
     }
     json_decref(totals);
 }
@@ -221,8 +222,8 @@ static json_t *entry_json(const audit_stage_t *stage, const audit_entry_t *entry
                                               (json_int_t) end->events, "dropped", (json_int_t) end->dropped, "outstanding",
                                               end->outstanding));
     }
-    return json_pack("{s:b, s:I, s:b, s:o, s:I, s:f, s:o}", "known", entry->known, "starts", (json_int_t) stage->starts, "stateful",
-                     stage->stateful, "ledger", ledger, "replayed", (json_int_t) entry->replayed, "spooled", entry->spooled, "ends", ends);
+    return json_pack("{s:b, s:I, s:b, s:o, s:I, s:b, s:f, s:o}", "known", entry->known, "starts", (json_int_t) stage->starts, "stateful",
+                     stage->stateful, "ledger", ledger, "replayed", (json_int_t) entry->replayed, "replaying", entry->replaying, "spooled", entry->spooled, "ends", ends);
 }
 
 json_t *audit_save(const audit_t *audit) {
@@ -259,6 +260,7 @@ bool audit_load(audit_t *audit, const json_t *saved) {
         stage->stateful = json_is_true(json_object_get(told, "stateful"));
         entry->known = json_is_true(json_object_get(told, "known"));
         entry->replayed = (uint64_t) json_integer_value(json_object_get(told, "replayed"));
+        entry->replaying = json_is_true(json_object_get(told, "replaying"));
         entry->spooled = json_number_value(json_object_get(told, "spooled"));
         for (unsigned k = 0; k < LEDGER_COUNT; k++)
             entry->ledger[k] = json_integer_value(json_object_get(json_object_get(told, "ledger"), audit_ledger_keys[k]));

@@ -59,6 +59,15 @@ uint64_t replay_total(const json_t *totals, const char *group) {
     return (uint64_t) sum;
 }
 
+bool replay_is_open(const json_t *totals, const char *group) {
+    const char *batch;
+    json_t *counts;
+    json_object_foreach(json_object_get(totals, "open"), batch, counts)
+        if (json_integer_value(json_object_get(counts, group)))
+            return true;
+    return false;
+}
+
 char *replay_unfinished(const char *state_dir) {
     json_t *totals = replay_totals(state_dir), *counts;
     const char *batch;

@@ -28,6 +28,8 @@ int replay_lock(const replay_t *replay, err_t *err);
 
 /* Of state_dir/replayed: how many events were sent again into a group, those of unfinished replays included. */
 uint64_t replay_total(const json_t *totals, const char *group);
+/* Some of them are those of an unfinished replay, which may not have been sent. */
+bool replay_is_open(const json_t *totals, const char *group);
 /* The stage of a replay that has begun to send and has not come to its end, or NULL. The caller frees. */
 char *replay_unfinished(const char *state_dir);
 json_t *replay_totals(const char *state_dir);         /* never NULL; the reference is the caller's */

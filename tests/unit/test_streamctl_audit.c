@@ -103,6 +103,19 @@ static void test_a_stage_that_began_anew_without_state_leaves_it_open(void **sta
     json_decref(report);
 }
 
+/* What an unfinished replay counts is what it sends at most. */
+static void test_a_replay_that_is_not_finished_leaves_its_letters_under_way(void **state) {
+    for (int replaying = 0; replaying < 2; replaying++) {
+        json_t *saved = pipeline(100, 100, 145, true, 0), *report;
+        json_t *b = json_array_get(json_object_get(saved, "stages"), 1);
+        json_object_set_new(b, "replayed", json_integer(20));
+        json_object_set_new(b, "replaying", json_boolean(replaying));
+        assert_int_equal(conclude(saved, &report), replaying ? AUDIT_MOVING : AUDIT_WRONG);
+        assert_non_null(strstr(text_of_link(report, 0, "text"), replaying ? "a replay is under way" : "20 that were sent did not arrive"));
+        json_decref(report);
+    }
+}
+
 static void test_what_one_link_dropped_was_sent_on_the_others(void **state) {
     json_t *saved = pipeline(95, 95, 145, false, 0), *report;
     json_t *first = json_array_get(json_object_get(saved, "stages"), 0);
@@ -131,6 +144,7 @@ int main(void) {
         cmocka_unit_test(test_what_waits_in_a_log_is_not_lost),
         cmocka_unit_test(test_doubled_events_are_wrong_whatever_waits),
         cmocka_unit_test(test_a_stage_that_began_anew_without_state_leaves_it_open),
+        cmocka_unit_test(test_a_replay_that_is_not_finished_leaves_its_letters_under_way),
         cmocka_unit_test(test_what_one_link_dropped_was_sent_on_the_others),
         cmocka_unit_test(test_nonsense_is_no_ledger),
     };
