@@ -162,8 +162,14 @@ static bool next_epoch(pull_link_t *pull, pull_stream_t *stream, const frame_t *
         begin(stream, frame);
         return true;
     }
-    bool known;
-    uint64_t number = frame_common(frame->past, frame->past_count, stream->epoch, &known); /* one that is not named is taken for older */
+    bool known, named = false;
+    uint64_t number = frame_common(frame->past, frame->past_count, stream->epoch, &known);
+    for (unsigned i = 0; i < frame->past_count; i++)
+        named |= frame->past[i].epoch == stream->epoch;
+    /* One that is not named is taken for older: what it had lost by the next one may be gone from the list. What is stable is there for certain. */
+    uint64_t certain = stream->stable > stream->durable ? stream->stable : stream->durable;
+    if (!named && number > certain)
+        number = certain;
     bool ended = stream->ended, same = stream->received <= number;
     if (!same && !take_back(pull, stream, number))
         return false;

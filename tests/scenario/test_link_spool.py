@@ -328,6 +328,25 @@ def test_epochs_that_continue(tools, directory, address, foreign):
     assert numbers(directory / "out") == [1, 2, 3, 4, 50, "end"]
 
 
+def test_more_epochs_than_are_named_take_back_all_that_is_not_stable(tools, directory, address, foreign):
+    """The sender lost its power seventeen times while nobody heard it: how much of ours it has is not said any more. It had lost frame 3 the first time."""
+    sink = receiver(tools, directory, address, stable=1)
+    sender = foreign()
+    for q in (1, 2, 3):
+        sender.frame(q, s=2)
+    sender.until(lambda ack: ack.get("durable") == 2 and ack["received"] == 3)
+    named = [number for epoch in range(17, 1, -1) for number in (epoch, epoch + 1)]          # the last pair is [2, 3]; that of epoch 1, [1, 2], is gone
+    sender.frame(4, e=18, s=3, c=named)
+    support.wait_for(lambda: "taken back" in sink.err, "the receiver to go back")
+    sender.me = sender.until(lambda ack: ack["r"] != sender.me)["r"]
+    sender.frame(3, e=18, n=30, s=4, c=named)
+    sender.frame(4, e=18, s=4, c=named, end=True)
+    sender.until(lambda ack: ack.get("e") == 18 and ack["durable"] == 4)
+    sender.frame(0, e=18, topic="bye", l=0, bye=1)
+    assert sink.wait() == 0
+    assert numbers(directory / "out") == [1, 2, 30, 4, "end"]
+
+
 def test_notice_alone_takes_back(tools, directory, address, foreign):
     """A sender that lost all that it had not synced, and has nothing to send, says so all the same."""
     sink = receiver(tools, directory, address, stable=1)
