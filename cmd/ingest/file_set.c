@@ -379,6 +379,7 @@ int file_set_open(source_t **source, const source_setup_t *setup, const char *pa
     if (!set->lent_count || set->inotify < 0) {
         err_errno(err, "inotify (see fs.inotify.max_user_instances)");
         set_free(&set->source);
+        *source = NULL;
         return -1;
     }
     set->watch = loop_fd(setup->loop, set->inotify, EPOLLIN, on_inotify, set);

@@ -428,6 +428,10 @@ static void on_turn(void *argument) {
     }
     stop_waiting(tail);
     if (file->offset == 0) {
+        if (tail_drop_copy(tail)) {
+            tail_schedule(tail);
+            return;
+        }
         bool others = tail_find_missed(tail);
         if (others && !tail->unpacking)
             tail_schedule(tail);

@@ -311,23 +311,34 @@ static void insert(tail_t *tail, tail_file_t *file) {
 
 /* It holds what was read already, of the file that is being read or of one that was read to its end; or what is still to be read, when a file is
  * being copied to be truncated then. */
-static bool is_copy(const tail_t *tail, const filemark_t *read, const candidate_t *candidate, int fd) {
+static bool is_copy(const tail_t *tail, const filemark_t *read, uint64_t size, int fd) {
     filetrace_t trace;
     filemark_t whole;
     if (read && read->head_size && filemark_fits(read, fd))
         return true;
-    filetrace_load(&trace, fd, candidate->size);
-    filemark_make(&whole, &trace, 0, 0, candidate->size);
-    for (const tail_file_t *file = tail->files; file && candidate->size; file = file->next) {
-        if (filemark_fits(&whole, file->fd))
+    filetrace_load(&trace, fd, size);
+    filemark_make(&whole, &trace, 0, 0, size);
+    for (const tail_file_t *file = tail->files; file && size; file = file->next) {
+        if (file->fd != fd && filemark_fits(&whole, file->fd))
             return true;
     }
     for (unsigned i = 0; i < TAIL_KEPT; i++) {
         const filemark_t *done = &tail->finished[i];
-        if (done->offset && done->offset == candidate->size && filemark_fits(done, fd))
+        if (done->offset && done->offset == size && filemark_fits(done, fd))
             return true;
     }
     return false;
+}
+
+bool tail_drop_copy(tail_t *tail) {
+    tail_file_t *file = tail->files;
+    struct stat status;
+    if (!file->rotated || file->offset || fstat(file->fd, &status) || !is_copy(tail, NULL, (uint64_t) status.st_size, file->fd))
+        return false;
+    tail->files = file->next;
+    tail->count--;
+    tail_close_file(tail, file);
+    return true;
 }
 
 /* All that it holds was read before. */
@@ -369,7 +380,7 @@ static void queue_newer(tail_t *tail, int64_t since, const filemark_t *read, can
             continue;
         if (!(file = open_candidate(tail, &candidates[i])))
             continue;
-        if (is_copy(tail, read, &candidates[i], file->fd)) {
+        if (is_copy(tail, read, candidates[i].size, file->fd)) {
             tail_close_file(tail, file);
             continue;
         }

@@ -83,6 +83,9 @@ bool tail_rotated_name(const tail_t *tail, const char *name);
 /* These three have to be called again when tail->unpacking is set afterwards: what they find is not all. */
 /* A file is begun: were others copied or rotated since the last one whose names were never ours while we looked? True: then they come first. */
 bool tail_find_missed(tail_t *tail);
+/* The rotated file that is begun was still empty when it was found, and has turned out to be a copy of another in the queue, which will be truncated: it
+ * is gone then. */
+bool tail_drop_copy(tail_t *tail);
 /* Rotated files that were there before we came are not ours, even when they were written to as late as the file of our name. */
 void tail_disown_older(tail_t *tail);
 /* A file of which everything was read up to some offset goes on from there. */

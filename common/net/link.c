@@ -315,6 +315,10 @@ void link_receiver_part(link_receiver_t *receiver, void (*parted)(void *argument
         link_receiver_parted(receiver);
 }
 
+void link_receiver_part_soon(link_receiver_t *receiver) {
+    receiver->part_soon = true;
+}
+
 void link_receiver_parted(link_receiver_t *receiver) {
     void (*parted)(void *argument) = receiver->parted;
     receiver->parted = NULL;

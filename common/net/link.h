@@ -125,6 +125,8 @@ bool link_receiver_over(const link_receiver_t *receiver);
 /* Before leaving: repeats its acknowledgements until every sender that has ended knows that all of it is durable, and has left
  * (or its connection has been gone for some seconds); then calls parted once. No more frames are taken. */
 void link_receiver_part(link_receiver_t *receiver, void (*parted)(void *argument), void *argument);
+/* While it parts, or before: somebody waits for that. A sender that may have to be started again first is not waited for. */
+void link_receiver_part_soon(link_receiver_t *receiver);
 const link_stats_t *link_receiver_stats(const link_receiver_t *receiver);
 const char *link_receiver_endpoint(const link_receiver_t *receiver);
 void link_receiver_free(link_receiver_t *receiver);   /* sends a last acknowledgement first; NULL is legal */

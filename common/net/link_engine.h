@@ -71,6 +71,7 @@ struct link_receiver {
     link_receiver_setup_t setup;       /* name is a copy */
     link_stats_t stats;
     bool paused, failed;
+    bool part_soon;
     void (*parted)(void *argument);    /* of part; NULL before and after */
     void *parted_argument;
 };

@@ -98,7 +98,7 @@ static bool waits_for_a_log(const pull_link_t *pull) {
 }
 
 static int64_t alone_limit(const pull_link_t *pull) {
-    return waits_for_a_log(pull) ? ALONE_LOG_NS : pull->local ? ALONE_IPC_NS : ALONE_TCP_NS;
+    return waits_for_a_log(pull) && !pull->base.part_soon ? ALONE_LOG_NS : pull->local ? ALONE_IPC_NS : ALONE_TCP_NS;
 }
 
 /* Every sender whose end is durable has said goodbye, or cannot any more: one that ended in an earlier life of ours may be gone for long. */

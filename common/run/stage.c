@@ -185,6 +185,7 @@ static void on_signal(void *argument, int signal) {
         loop_stop(stage->loop);
         return;
     }
+    stage_inputs_part_soon(stage); /* a sender that is not there asks us when we run again */
     if (private->finish_called && stage_stateful(stage) && private->state->spool && !private->state->leaving)
         state_leave_ended(stage);
     if (private->finish_called && !private->drain_timer) /* already ending, but without a limit: now there is one */

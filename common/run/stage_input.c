@@ -290,6 +290,11 @@ void stage_inputs_part(stage_t *stage) {
     on_parted(stage);
 }
 
+void stage_inputs_part_soon(stage_t *stage) {
+    for (unsigned i = 0; i < stage->private->input_count; i++)
+        link_receiver_part_soon(stage->private->inputs[i]);
+}
+
 void stage_inputs_free(stage_t *stage) {
     stage_private_t *private = stage->private;
     for (unsigned i = 0; i < private->input_count; i++)

@@ -108,6 +108,7 @@ const char *stage_link_key(const char *link);          /* tells links apart over
 int stage_inputs_open(stage_t *stage, err_t *err);
 void stage_inputs_update(stage_t *stage);             /* pauses or resumes the links as the reasons say */
 void stage_inputs_part(stage_t *stage);               /* waits until the senders know; then calls stage_all_parted */
+void stage_inputs_part_soon(stage_t *stage);              /* link_receiver_part_soon */
 void stage_all_parted(stage_t *stage);                /* in stage.c */
 void stage_inputs_free(stage_t *stage);
 void stage_begin_finish(stage_t *stage);              /* in stage.c */

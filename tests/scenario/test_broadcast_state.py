@@ -342,6 +342,19 @@ def test_damaged_progress_is_said(tools, directory):
     assert "--reset" in done.err
 
 
+def test_a_signal_ends_the_wait_for_a_sender_that_has_gone(tools, directory):
+    """One with a durable log that goes without goodbye will most likely come back and ask: but nobody is waited for who was told to leave."""
+    broadcast = tools.start("broadcast", "file:out.ndjson", "--from", f">ipc://{directory}/link", "--state", "state", "--sync-interval", "10ms",
+                            "--drain-limit", "1h")
+    sender = link_support.Foreign(directory / "link")
+    sender.frame(1, s=1)
+    sender.frame(2, s=2, end=True)
+    sender.until(lambda ack: ack.get("durable") == 2)
+    sender.close()
+    assert broadcast.terminate(15) == 0, broadcast.err
+    assert [event["n"] for event in lines_of(directory / "out.ndjson")] == [1, 2]
+
+
 def last_ledger(directory):
     """What the stage wrote when it left in order."""
     return json.loads((directory / "state/ledger").read_text())

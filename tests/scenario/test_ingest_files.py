@@ -518,3 +518,11 @@ def test_events_tell_their_file_and_where_to_begin_is_said_once(tools, directory
     assert [(event["n"], event["file"]) for event in tool.events] == [(1, f"{directory}/a.ndjson"), (2, f"{directory}/b.ndjson")], tool.err
     tool = tools.run("ingest", "a.ndjson", "--follow", "--from-beginning", "--from-end")
     assert tool.status == 64 and "only one" in tool.err
+
+
+def test_too_many_inotify_instances_is_an_error(tools, directory):
+    """In a user namespace of its own, whose limit is none of the other users'."""
+    append(directory / "a.ndjson", 1)
+    limit = 'echo 0 >/proc/sys/user/max_inotify_instances && exec "$0" "$@"'
+    tool = tools.run("unshare", "-Ur", "sh", "-c", limit, support.tool_path("ingest"), "*.ndjson", "--follow", "--state", "state")
+    assert tool.status == 1 and "fs.inotify.max_user_instances" in tool.err, tool.err

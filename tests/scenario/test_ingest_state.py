@@ -104,7 +104,7 @@ def numbered(kind, count):
 
 @pytest.mark.parametrize("kind", ["ndjson", "csv", "json", "xml"])
 def test_file_is_read_exactly_once_over_kills(tools, directory, kind):
-    name, text, good, bad = numbered(kind, COUNT)
+    name, text, good, bad = numbered(kind, 5 * COUNT)
     (directory / name).write_text(text)
     runs = Runs(tools, directory, name, "--dead-letter", "dead", "--batch-size", "20")
     for _ in range(15):

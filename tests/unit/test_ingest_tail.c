@@ -425,6 +425,40 @@ static void rest_of_a_file_truncated_behind_our_back_is_read_in_its_copy(void **
     expect(f, "a1\na2\na3\nb1\n");
 }
 
+static void on_idle(void *argument) {
+    loop_stop(((fixture_t *) argument)->loop);
+}
+
+static void fill_copy(void *argument) {
+    fixture_t *f = argument;
+    char path[128];
+    snprintf(path, sizeof path, "%s/app.log.1", f->directory);
+    write_to(path, "one\ntwo\n", O_APPEND);
+}
+
+/* It is seen for the first time with its file, while the one has begun to be made and the other is not truncated yet. */
+static void copy_that_is_still_empty_is_a_copy(void **state) {
+    fixture_t *f = *state;
+    tail_setup_t setup = {.loop = f->loop, .path = f->path, .rotate_wait = PATIENCE, .data = on_data, .begin = on_begin, .missing = on_missing,
+                          .idle = on_idle, .argument = f};
+    err_t err;
+    f->tail = tail_new(&setup, &err);
+    assert_non_null(f->tail);
+    tail_resume(f->tail);
+    char path[128];
+    snprintf(path, sizeof path, "%s/app.log.1", f->directory);
+    int copying = open(path, O_WRONLY | O_CREAT, 0644);
+    add(f, "one\ntwo\n");
+    loop_timer(f->loop, 20 * NS_PER_MS, 0, fill_copy, f);
+    expect(f, "one\ntwo\n");
+    close(copying);
+    loop_run(f->loop);             /* until the file of the name has been read */
+    expect(f, "one\ntwo\n");
+    assert_int_equal(truncate(f->path, 0), 0);
+    add(f, "three\n");
+    expect(f, "one\ntwo\nthree\n");
+}
+
 static void finished_file_with_a_later_time_is_not_read_again(void **state) {
     fixture_t *f = *state;
     tail_position_t position;
@@ -507,6 +541,7 @@ int main(void) {
         TEST(beginning_of_a_file_is_found_again_by_what_stands_there),
         TEST(copies_of_what_was_read_are_not_read_again),
         TEST(rest_of_a_file_truncated_behind_our_back_is_read_in_its_copy),
+        TEST(copy_that_is_still_empty_is_a_copy),
         TEST(finished_file_with_a_later_time_is_not_read_again),
         TEST(files_after_one_that_is_gone_are_read),
         TEST(directory_that_does_not_exist_is_waited_for), TEST(directory_that_is_none_is_an_error),
