@@ -153,8 +153,11 @@ delivery_t *delivery_begin(deliveries_t *all, unsigned input, frame_t *frame) {
     delivery->stable = !all->by_progress || (!origin->unstable && (!frame->has_stable || is_stable(origin, frame)));
     if (!delivery->stable) {
         delivery->waiting++;
-        if (!origin->unstable)
+        origin->unstable_bytes += delivery->size;
+        if (!origin->unstable) {
             origin->unstable = delivery;
+            all->unstable++;
+        }
     }
     return delivery;
 }
@@ -170,12 +173,31 @@ void origin_stable(origin_t *origin, uint64_t epoch, uint64_t number) {
         *stable = (reached_t){epoch, number};
 }
 
-delivery_t *origin_next_stable(origin_t *origin) {
+static uint64_t share(const deliveries_t *all, const origin_t *origin, uint64_t limit) {
+    return limit / (all->unstable + !origin->unstable);
+}
+
+bool deliveries_room(deliveries_t *all, unsigned input, const frame_t *frame, uint64_t limit) {
+    origin_t *origin = origin_of(all, input, frame);
+    origin->refused = frame->has_stable && origin->unstable && origin->unstable_bytes + frame->body_size > share(all, origin, limit);
+    return !origin->refused;
+}
+
+bool deliveries_wanted(const deliveries_t *all, origin_t *origin, uint64_t limit) {
+    if (!origin->refused || (origin->unstable && origin->unstable_bytes > share(all, origin, limit) / 2))
+        return false;
+    origin->refused = false;
+    return true;
+}
+
+delivery_t *origin_next_stable(deliveries_t *all, origin_t *origin) {
     delivery_t *delivery = origin->unstable;
     if (!delivery || (delivery->frame->has_stable && !is_stable(origin, delivery->frame)))
         return NULL;
     delivery->stable = true;
+    origin->unstable_bytes -= delivery->size;
     origin->unstable = delivery->next;
+    all->unstable -= !origin->unstable;
     return delivery;
 }
 

@@ -35,6 +35,8 @@ typedef struct origin {
     bool ended, seen;          /* its end is among those done; it has sent something in this run */
     delivery_t *first, *last;  /* not done, oldest first */
     delivery_t *unstable;      /* the first of them that might be taken back */
+    uint64_t unstable_bytes;   /* of all that might be */
+    bool refused;              /* the next one had no room */
     uint32_t odd;              /* how many of them are dropped or dead in part */
     odd_run_t *runs;           /* those of before the restart */
     size_t run_count;
@@ -70,6 +72,7 @@ typedef struct deliveries {
     bool by_progress;          /* senders are told by progress.c rather than at once */
     uint64_t bytes;            /* of the frames done that progress has not begun to sync */
     bool moved;                /* something that progress holds has changed */
+    unsigned unstable;         /* origins with frames that might be taken back */
 } deliveries_t;
 
 deliveries_t *deliveries_new(stage_t *stage, unsigned sinks);
@@ -86,7 +89,12 @@ void delivery_answered(deliveries_t *all, delivery_t *delivery, unsigned sink, u
 /* Frames up to there will never be taken back. Returns the first delivery that this sets free, with those that follow while ->stable; each
  * has one hold for that, to be ended by delivery_done. */
 void origin_stable(origin_t *origin, uint64_t epoch, uint64_t number);
-delivery_t *origin_next_stable(origin_t *origin);        /* marks and returns one; NULL: no more */
+delivery_t *origin_next_stable(deliveries_t *all, origin_t *origin);         /* marks and returns one; NULL: no more */
+
+/* Frames that might be taken back wait here: is there room for one more, when all of them may take `limit` bytes, and each sender its share? A sender
+ * of which none waits always has room for one. False: it is to be asked for when deliveries_wanted says so. */
+bool deliveries_room(deliveries_t *all, unsigned input, const frame_t *frame, uint64_t limit);
+bool deliveries_wanted(const deliveries_t *all, origin_t *origin, uint64_t limit);        /* true once, when half of its share is free */
 
 /* At the start: one more event of this frame, which will come again, is dead already. */
 void origin_recall_dead(origin_t *origin, uint64_t number);

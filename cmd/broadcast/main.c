@@ -310,14 +310,26 @@ static sink_t *side_sink(stage_t *stage, unsigned input) {
     return sink_of_side(stage->own, side->items[input - from]);
 }
 
+static uint64_t unstable_limit(const stage_t *stage) {
+    return stage->settings.memory / 4;
+}
+
 static void release_stable(stage_t *stage, origin_t *origin) {
     broadcast_t *broadcast = stage->own;
     sink_t *only = side_sink(stage, origin->input);
-    for (delivery_t *delivery; (delivery = origin_next_stable(origin));) {
+    for (delivery_t *delivery; (delivery = origin_next_stable(broadcast->deliveries, origin));) {
         if (delivery->frame->events)
             offer(broadcast, delivery, only, true);
         delivery_done(broadcast->deliveries, delivery, OUTCOME_FILTERED);
     }
+    if (deliveries_wanted(broadcast->deliveries, origin, unstable_limit(stage)))
+        stage_want(stage, origin->input);
+}
+
+/* A sender that is slow to sync, or dead before it has, waits for itself; others go on. */
+static bool accepts(stage_t *stage, unsigned input, const frame_t *frame) {
+    broadcast_t *broadcast = stage->own;
+    return !broadcast->progress || deliveries_room(broadcast->deliveries, input, frame, unstable_limit(stage));
 }
 
 static void take_frame(stage_t *stage, unsigned input, frame_t *frame) {
@@ -408,6 +420,7 @@ static const tool_t tool = {
     .keeps_state = true,
     .dead_written = changed,
     .stable = now_stable,
+    .accepts = accepts,
 };
 
 static void list_json(void) {

@@ -105,6 +105,8 @@ typedef struct tool {
      * called. May be NULL. */
     void (*dead_written)(stage_t *stage);   /* stage_dead_waiting is over; may be NULL */
     void (*stable)(stage_t *stage, unsigned input, const char *origin, uint64_t epoch, uint64_t number);
+    /* With --state, of a tool that is not deterministic: asked before `frame`; false: not now, but after stage_want. May be NULL. */
+    bool (*accepts)(stage_t *stage, unsigned input, const frame_t *frame);
 } tool_t;
 
 struct stage {
@@ -127,6 +129,7 @@ struct stage {
     struct stage_private *private;
 };
 
+void stage_want(stage_t *stage, unsigned input);      /* there is room again for what accepts has refused */
 int stage_main(const tool_t *tool, int argc, char **argv);       /* main's return value */
 
 /* The driver that is chosen, beside the tool: its options, and facts that options need (option_scope_t). All may be NULL. */

@@ -135,7 +135,12 @@ static void on_frame(void *argument, link_receiver_t *receiver, frame_t *frame) 
 
 static bool on_take(void *argument, link_receiver_t *receiver, const frame_t *frame) {
     stage_t *stage = argument;
-    return order_take(stage, input_index(stage->private, receiver), frame);
+    unsigned input = input_index(stage->private, receiver);
+    return has_order(stage) ? order_take(stage, input, frame) : stage->tool->accepts(stage, input, frame);
+}
+
+void stage_want(stage_t *stage, unsigned input) {
+    link_receiver_want(stage->private->inputs[input]);
 }
 
 static void on_stable(void *argument, link_receiver_t *receiver, const char *origin, uint64_t epoch, uint64_t number) {
@@ -254,7 +259,7 @@ int stage_inputs_open(stage_t *stage, err_t *err) {
         .name = stage->name,
         .format = &stage->settings.format,
         .frame = on_frame,
-        .take = ordered ? on_take : NULL,
+        .take = ordered || (stage->tool->accepts && private->state) ? on_take : NULL,
         .stable = private->state ? on_stable : NULL,
         .taken_back = private->state ? on_taken_back : NULL,
         .over = private->state ? on_over : NULL,

@@ -206,8 +206,8 @@ class Foreign:
                 return ack
         raise AssertionError("that was never acknowledged")
 
-    def frame(self, q, e=1, n=None, topic="numbers", **header):
-        entry = b"\x92\xd7\x00" + bytes(8) + msgpack.packb({"n": q if n is None else n, "k": "x"}) if q else b""
+    def frame(self, q, e=1, n=None, topic="numbers", k="x", **header):
+        entry = b"\x92\xd7\x00" + bytes(8) + msgpack.packb({"n": q if n is None else n, "k": k}) if q else b""
         self.data.send_multipart([topic.encode(), msgpack.packb({"v": 1, "o": "foreign", "e": e, "q": q, "l": min(q, 1), "n": int(q > 0), "t": 0,
                                                                  "r": self.me, "g": 0, **header}), entry])
 

@@ -429,6 +429,33 @@ def test_a_durable_sender_and_broadcast_killed_in_turn(tools, directory, reboot)
         assert [n for n, in database.execute("select n from events order by rowid")] == list(range(20000))
 
 
+def test_what_the_sender_may_take_back_has_its_room(tools, directory):
+    """A sender that does not sync keeps what has no room here, and goes on when it has synced."""
+    broadcast = tools.start("broadcast", "file:out.ndjson", "--from", f">ipc://{directory}/link", "--state", "state", "--memory", "8MiB")
+    sender, size = link_support.Foreign(directory / "link"), 200_000
+    for q in range(1, 61):
+        sender.frame(q, s=0, k="x" * size)
+    received = sender.until(lambda ack: ack.get("received", 0) > 5)["received"]
+    while received < 60:
+        for _ in range(5):                                          # reports that come again and again: no more is taken
+            received = max(received, sender.ack().get("received", 0))
+        assert (received - seen_lines(directory)) * size < 4 << 20
+        sender.frame(0, topic="stable", s=received, l=0)
+        for q in range(received + 1, 61):
+            sender.frame(q, s=received, k="x" * size)
+        received = sender.until(lambda ack: ack.get("received", 0) > received)["received"]
+    sender.frame(0, topic="stable", s=60, l=0)
+    wait_for(lambda: seen_lines(directory) == 60, "all")
+    assert broadcast.terminate() == 0, broadcast.err
+    assert [event["n"] for event in lines_of(directory / "out.ndjson")] == list(range(1, 61))
+    sender.close()
+
+
+def seen_lines(directory):
+    path = directory / "out.ndjson"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
 def test_what_the_sender_may_take_back_is_not_written(tools, directory):
     """The sender syncs once in a minute: until then the file stays empty, while standard output has everything at once."""
     world = DurableWorld(tools, directory, 200, "file:out.ndjson", "stdout:", sync=60000)

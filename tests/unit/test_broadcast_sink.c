@@ -326,17 +326,51 @@ static void what_can_be_taken_back_waits(void **state) {
     delivery_t *first = take(7, 1, 1), *second = take(7, 2, 1), *third = take(7, 3, 1);
     assert_true(first->stable);
     assert_false(second->stable);
-    assert_null(origin_next_stable(origin));
+    assert_null(origin_next_stable(world->deliveries, origin));
     origin_stable(origin, 7, 2);
-    assert_ptr_equal(origin_next_stable(origin), second);
-    assert_null(origin_next_stable(origin));
+    assert_ptr_equal(origin_next_stable(world->deliveries, origin), second);
+    assert_null(origin_next_stable(world->deliveries, origin));
     /* The sender has lost power and goes on in a new epoch: its numbers go on too. */
     origin_stable(origin, 9, 3);
-    assert_ptr_equal(origin_next_stable(origin), third);
+    assert_ptr_equal(origin_next_stable(world->deliveries, origin), third);
     delivery_t *fourth = take(9, 4, 3);
     assert_false(fourth->stable);
     origin_stable(origin, 9, FRAME_STABLE_ALL);
-    assert_ptr_equal(origin_next_stable(origin), fourth);
+    assert_ptr_equal(origin_next_stable(world->deliveries, origin), fourth);
+}
+
+/* All are as large as that one, and there is room for ten. */
+static bool has_room(const delivery_t *one, const char *sender) {
+    frame_t frame = {.epoch = 7, .has_stable = true, .body_size = one->size};
+    strcpy(frame.origin, sender);
+    return deliveries_room(world->deliveries, 0, &frame, 10 * one->size);
+}
+
+static void what_can_be_taken_back_has_its_room(void **state) {
+    world->private.input_count = 0;
+    world->deliveries->by_progress = true;
+    origin_t *origin = deliveries_origin(world->deliveries, 0, "link", "sender");
+    const delivery_t *one = take(7, 1, 0);
+    uint64_t number = 1, limit = 10 * one->size;
+    while (has_room(one, "sender"))
+        take(7, ++number, 0);
+    assert_int_equal(number, 10);
+    assert_false(deliveries_wanted(world->deliveries, origin, limit));
+    origin_stable(origin, 7, 4);
+    while (origin_next_stable(world->deliveries, origin))
+        ;
+    assert_int_equal(origin->unstable_bytes, 6 * one->size);
+    assert_false(deliveries_wanted(world->deliveries, origin, limit));     /* for one frame nobody is asked */
+    origin_stable(origin, 7, 5);
+    assert_non_null(origin_next_stable(world->deliveries, origin));
+    assert_true(deliveries_wanted(world->deliveries, origin, limit));
+    assert_false(deliveries_wanted(world->deliveries, origin, limit));
+    assert_true(has_room(one, "sender"));
+    assert_true(has_room(one, "another"));         /* whatever the one does */
+    origin_stable(origin, 7, 10);
+    while (origin_next_stable(world->deliveries, origin))
+        ;
+    assert_int_equal(world->deliveries->unstable, 0);
 }
 
 static void what_a_sink_has_is_known_over_epochs(void **state) {
@@ -409,6 +443,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(answers_may_come_out_of_turn, setup, teardown),
         cmocka_unit_test_setup_teardown(what_came_out_of_turn_is_no_more_given_to_be_dropped, setup, teardown),
         cmocka_unit_test_setup_teardown(what_can_be_taken_back_waits, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_can_be_taken_back_has_its_room, setup, teardown),
         cmocka_unit_test(what_a_sink_has_is_known_over_epochs),
         cmocka_unit_test_setup_teardown(a_name_that_no_sender_can_have_is_not_restored, setup, teardown),
         cmocka_unit_test(urls_and_settings_say_what_is_wrong),
