@@ -11,9 +11,7 @@
 #define AT(field) offsetof(sqlite_settings_t, field)
 static const option_t options[] = {
     {"mode", OPTION_CHOICE, AT(mode), "poll", "poll|trigger", "rows of --query, or changes that triggers note"},
-    {"query", OPTION_TEXT, AT(query), NULL, "SQL", "poll: what to ask; $1 in it is the cursor's last value", .needs = "mode=poll"},
-    {"cursor", OPTION_TEXT, AT(cursor), NULL, "COLUMN", "poll: the column of the answer that grows from row to row", .needs = "mode=poll"},
-    {"initial", OPTION_TEXT, AT(initial), NULL, "VALUE", "poll: the cursor's value before the first row", .needs = "mode=poll, cursor"},
+    POLL_QUERY_OPTIONS(sqlite_settings_t),
     {"table", OPTION_LIST, AT(tables), NULL, "TABLE", "trigger: a table whose changes are wanted; default: all", .needs = "mode=trigger"},
     {"keep", OPTION_BOOL, AT(keep), "no", NULL, "trigger: leave changes in the table ingest_changes when they are safe", .needs = "mode=trigger"},
     {"drop", OPTION_BOOL, AT(drop), "no", NULL, "trigger: remove the triggers and the table ingest_changes from the database, and end", .needs = "mode=trigger"},

@@ -101,9 +101,9 @@ typedef struct tool {
     /* From here on the outside may be asked: after start, and after all inputs of before a crash have been taken again. Not called where the stream had
      * ended. Fails the stage. May be NULL. */
     int (*live)(stage_t *stage, err_t *err);
+    void (*dead_written)(stage_t *stage);   /* stage_dead_waiting is over; may be NULL */
     /* Frames of this input and origin up to (epoch, number) will never be taken back. Without has_stable in a frame it is so at once, and this is not
      * called. May be NULL. */
-    void (*dead_written)(stage_t *stage);   /* stage_dead_waiting is over; may be NULL */
     void (*stable)(stage_t *stage, unsigned input, const char *origin, uint64_t epoch, uint64_t number);
     /* With --state, of a tool that is not deterministic: asked before `frame`; false: not now, but after stage_want. May be NULL. */
     bool (*accepts)(stage_t *stage, unsigned input, const frame_t *frame);
