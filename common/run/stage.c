@@ -368,6 +368,7 @@ int stage_main(const tool_t *tool, int argc, char **argv) {
                 stage->settings.ready_fd = -1;
             }
             status = run(stage);
+            log_close();
             if (stage->private->again)
                 status = start_over(stage, argv);
         }
