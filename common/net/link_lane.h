@@ -48,6 +48,7 @@ typedef struct link_lane {
     bool parted;                          /* what is acknowledged will not be asked for again */
     bool warned;                          /* of a receiver that has what we never had */
     bool told_hurry, news;                /* news: they are sent without waiting for a frame */
+    bool introduce;                       /* and before all frames: whom this sender replaces */
     link_part_fn *part;                   /* NULL: frames go whole */
 } link_lane_t;
 

@@ -60,6 +60,8 @@ bool pull_deliver(pull_link_t *pull, pull_stream_t *stream, frame_t *frame, bool
         deliver(pull, frame);
     }
     settle(stream);
+    if (stream->gone)
+        pull_stream_settle(pull, stream);
     pull_due(pull, stream);
     return true;
 }
@@ -206,7 +208,7 @@ static bool pull_over(const link_receiver_t *receiver) {
     text_t key;
     void *value;
     while (map_next(pull->streams, &position, &key, &value))
-        silent += ((const pull_stream_t *) value)->silent;
+        silent += ((const pull_stream_t *) value)->silent && !((const pull_stream_t *) value)->gone;
     return silent <= (pull->connects ? map_count(pull->streams) - 1 : 0) && pull_ended(receiver);
 }
 

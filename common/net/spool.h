@@ -103,6 +103,9 @@ int spool_last(spool_t *spool, spool_record_t *record, err_t *err);   /* the las
 
 void spool_close(spool_t *spool);                      /* syncs first unless SPOOL_NONE; NULL is legal */
 
+/* The origin of the spool in this directory, whose owner is known not to run. False: there is none that can be read. */
+bool spool_origin(const char *directory, char origin[FRAME_ORIGIN_MAX + 1]);
+
 /* For streamctl spool: looks at a directory that may be in use, or repairs one that is not. Prints to `out`; returns the number of damages, -1 with *err. */
 int spool_list(const char *directory, FILE *out, err_t *err);
 int spool_check(const char *directory, FILE *out, err_t *err);

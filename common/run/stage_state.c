@@ -29,32 +29,6 @@ char *stage_state_path(const stage_t *stage, const char *name) {
 
 /* ---- directory ---- */
 
-/* What a stage keeps in its directory. */
-static const char *const kept[] = {"snapshot", "snapshot.new", "progress", "progress.synced", "ledger", "tool", "options", "taken", NULL};
-
-static void remove_directory(const char *directory, const char *name) {
-    char *path = mem_format("%s/%s", directory, name);
-    DIR *dir = opendir(path);
-    for (struct dirent *entry; dir && (entry = readdir(dir));)
-        if (entry->d_name[0] != '.')
-            unlinkat(dirfd(dir), entry->d_name, 0);
-    if (dir)
-        closedir(dir);
-    rmdir(path);
-    mem_free(path);
-}
-
-static void reset(stage_t *stage, const char *directory) {
-    log_warning("--reset: what was kept in %s is deleted", directory);
-    for (int i = 0; kept[i]; i++) {
-        char *path = mem_format("%s/%s", directory, kept[i]);
-        unlink(path);
-        mem_free(path);
-    }
-    remove_directory(directory, "spool");
-    remove_directory(directory, "outside");
-}
-
 /* A directory belongs to one kind of stage. */
 static int check_tool(stage_t *stage, const char *directory, err_t *err) {
     char *path = mem_format("%s/tool", directory);
@@ -94,8 +68,8 @@ static int open_directory(stage_t *stage, err_t *err) {
     if (state->lock < 0)
         return holder ? err_set(err, "--state %s is in use by process %d; each stage needs a directory of its own", directory, (int) holder)
                       : err_wrap(err, "--state %s", directory);
-    if (stage->settings.reset)
-        reset(stage, state->directory);
+    if (stage->settings.reset && reset_directory(state->directory, err))
+        return err_wrap(err, "--reset");
     return check_tool(stage, state->directory, err);
 }
 
@@ -165,6 +139,7 @@ static int open_spool(stage_t *stage, err_t *err) {
     const spool_identity_t *identity = spool_identity(state->spool);
     snprintf(stage->origin, sizeof stage->origin, "%s", identity->origin);
     stage->epoch = identity->epoch;
+    reset_read(state->directory, stage->origin, &state->replaces);
     state->stable = 0;
     return 0;
 }
@@ -240,6 +215,7 @@ void state_close(stage_t *stage) {
     buf_fini(&state->note);
     buf_fini(&state->position);
     buf_fini(&state->stored);
+    buf_fini(&state->replaces);
     mem_free(state->directory);
     mem_free(state);
     stage->private->state = NULL;

@@ -62,6 +62,7 @@ struct stage_store {
     char *directory;
     int lock;
     spool_t *spool;                    /* NULL: the tool keeps its own */
+    buf_t replaces;                    /* origins that the directory had before it was reset, for the links */
     bool trouble;                      /* the disk cannot be written at present */
 
     /* the group of records under construction */
@@ -163,6 +164,10 @@ void state_push_step(stage_t *stage, stage_step_t step);
 void state_end(stage_t *stage);                        /* the end of stream as a record */
 void state_leave(stage_t *stage);                      /* TERM */
 void state_leave_ended(stage_t *stage);                /* TERM when the end is on its way already */
+
+/* stage_reset.c */
+int reset_directory(const char *directory, err_t *err);       /* deletes what a stage keeps there, but who it was */
+void reset_read(const char *directory, const char *origin, buf_t *replaces);    /* who it was before it was this one: a packed array, or nothing */
 
 /* stage_note.c: where a source stands, as a note in the log */
 enum { NOTE_SOURCE = 1, NOTE_ORDER = 2, NOTE_CHANGES = 3, NOTE_KEPT = 4 };

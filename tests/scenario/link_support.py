@@ -181,15 +181,15 @@ class Relay:
 
 
 class Foreign:
-    """Binds the link and says what it is told to."""
+    """Binds the link, or connects to one, and says what it is told to."""
 
-    def __init__(self, path):
+    def __init__(self, path, attach="bind"):
         self.context = zmq.Context()
         self.acks, self.data = self.context.socket(zmq.SUB), self.context.socket(zmq.PUSH)
         self.data.immediate, self.data.linger = True, 0
         self.acks.subscribe("")
-        self.acks.bind(f"ipc://{path}.ack")
-        self.data.bind(f"ipc://{path}")
+        for socket, end in ((self.acks, ".ack"), (self.data, "")):
+            getattr(socket, attach)(f"ipc://{path}{end}")
         self.me = None
         while self.me is None:
             self.me = self.ack()["r"]
