@@ -262,13 +262,12 @@ static kafka_source_t *new_source(const source_setup_t *setup, err_t *err) {
     if (server_url_read(&url, setup->rest, 9092, LIKE, err))
         return NULL;
     kafka_source_t *self = mem_zero(sizeof *self);
-    bool bare = strchr(url.host, ':') && !strchr(url.host, ',');
     self->source.class = &class;
     self->setup = *setup;
     self->settings = settings;
     self->url = url;
     self->fd = -1;
-    self->servers = mem_format(bare ? "[%s]:%u" : "%s:%u", url.host, url.port);
+    self->servers = server_url_place(NULL, url.host, url.port);
     self->place = mem_format("kafka://%s", self->servers);
     self->topics.items = mem_zero((settings->topics.count + 1) * sizeof *self->topics.items);
     add_topic(self, url.path);

@@ -413,7 +413,7 @@ static int mqtt_open(source_t **source, const source_setup_t *setup, err_t *err)
     self->settings = settings;
     self->url = url;
     self->payload = payload;
-    self->place = mem_format("%s://%s:%u", url.tls ? "mqtts" : "mqtt", url.host, url.port);
+    self->place = server_url_place(url.tls ? "mqtts" : "mqtt", url.host, url.port);
     self->client = settings->client_id && !source_trial(setup->host) ? mem_text(settings->client_id) : new_client();
     choose_filters(self);
     make_session(self);

@@ -497,7 +497,9 @@ static int redis_open(source_t **source, const source_setup_t *setup, err_t *err
     self->database = settings->database;
     choose_streams(self);
     choose_names(self);
-    self->place = mem_format("%s://%s:%u/%lld", url.tls ? "rediss" : "redis", url.host, url.port, (long long) self->database);
+    char *server = server_url_place(url.tls ? "rediss" : "redis", url.host, url.port);
+    self->place = mem_format("%s/%lld", server, (long long) self->database);
+    mem_free(server);
     self->grouped = settings->group && !source_trial(setup->host); /* a trial takes nothing away from others */
     self->claim.on = self->grouped && settings->claim;
     self->batch = 100;

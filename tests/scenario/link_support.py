@@ -113,11 +113,11 @@ class Relay:
     """Passes TCP connections on to 127.0.0.1:target. cut() ends them all; flowing.clear() holds what passes; lose() keeps the
     connections but lets nothing pass any more, as when a cable is pulled: only a heartbeat can find that out."""
 
-    def __init__(self, port, target):
+    def __init__(self, port, target, host="127.0.0.1"):
         self.target, self.pairs, self.lock, self.open = target, [], threading.Lock(), True
         self.flowing = threading.Event()
         self.flowing.set()
-        self.listener = socket.create_server(("127.0.0.1", port))
+        self.listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self):
