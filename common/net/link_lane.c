@@ -488,6 +488,10 @@ static int open_acks(link_lane_t *lane, const zlink_address_t *address, const li
     ASSERT(zmq_setsockopt(lane->acks, ZMQ_SUBSCRIBE, ZLINK_HELLO, strlen(ZLINK_HELLO)) == 0);
     mem_free(topic);
     lane->ack_watch = loop_socket(lane->sender->loop, lane->acks, ZMQ_POLLIN, on_ack, lane);
+    if (!address->bind) {
+        zlink_monitor_init(&lane->ack_monitor, lane->sender->loop, lane->acks, NULL, NULL);
+        zlink_monitor_keep(&lane->ack_monitor, address->ack, lane->sender->endpoint);
+    }
     return zlink_attach(lane->acks, address->ack, address->bind, endpoint->text, err);
 }
 
@@ -520,6 +524,8 @@ int link_lane_open(link_lane_t *lane, link_sender_t *sender, const link_endpoint
         goto out;
     lane->data = zlink_socket(ZMQ_PUSH, ZLINK_CONTROL_MAX, HIGH_WATER);
     zlink_monitor_init(&lane->monitor, sender->loop, lane->data, connection_changed, lane);
+    if (!address.bind)
+        zlink_monitor_keep(&lane->monitor, address.data, sender->endpoint);
     lane->data_watch = loop_socket(sender->loop, lane->data, 0, on_room, lane);
     if (zlink_attach(lane->data, address.data, address.bind, endpoint->text, err) != 0)
         goto out;
@@ -553,6 +559,7 @@ void link_lane_part(link_lane_t *lane) {
 void link_lane_close(link_lane_t *lane) {
     say_bye(lane);                        /* once more: the first one is lost when the connection was */
     zlink_monitor_fini(&lane->monitor);
+    zlink_monitor_fini(&lane->ack_monitor);
     link_presence_fini(&lane->presence);
     loop_remove(lane->data_watch);
     loop_remove(lane->ack_watch);

@@ -19,6 +19,7 @@ typedef struct link_lane {
     zlink_lock_t lock;
     void *data, *acks;                    /* PUSH, SUB */
     zlink_monitor_t monitor;              /* of data */
+    zlink_monitor_t ack_monitor;          /* where they connect */
     link_presence_t presence;             /* of a receiver that speaks */
     loop_watch_t *data_watch, *ack_watch;
     bool blocked;                         /* ZeroMQ takes no more now: POLLOUT is awaited */

@@ -52,6 +52,7 @@ typedef struct pull_link {
     uint64_t id;
     zlink_lock_t bind_lock, receiver_lock;
     void *data, *acks;                    /* PULL, XPUB */
+    zlink_monitor_t data_monitor, ack_monitor;            /* where they connect */
     link_presence_t presence;             /* of senders; not where they come now and then only */
     loop_watch_t *data_watch, *ack_watch, *tick;
     map_t *streams;
