@@ -189,6 +189,8 @@ static int live(instance_t *instance) {
         loop_signal(instance->loop, SIGTERM, on_signal, instance);
         if (instance->foreground)
             loop_signal(instance->loop, SIGHUP, on_signal, instance);
+        if (instance->config->state_dir)
+            state_ledger_remove(instance->config->state_dir);
         log_info("starting %zu stages of %s", instance->topology->count, instance->config->path);
         supervisor_start(instance->supervisor);
         loop_run(instance->loop);

@@ -175,17 +175,30 @@ int state_open(stage_t *stage, err_t *err) {
     return 0;
 }
 
-/* The last counters, for streamctl audit of a stopped stage. */
+void state_begun(stage_t *stage) {
+    struct stage_store *state = stage->private->state;
+    if (!state)
+        return;
+    char *path = stage_state_path(stage, "ledger");
+    state->begun = true;
+    unlink(path);
+    mem_free(path);
+}
+
+/* The last counters, for streamctl audit of a stopped stage. It is there only behind an orderly end. */
 static void write_ledger(stage_t *stage) {
     struct stage_store *state = stage->private->state;
     const struct stage_ledger *l = &stage->ledger;
+    uint64_t frames = state->spool ? spool_number(state->spool) : 0, gone = state->spool ? spool_lowest(state->spool) - 1 : 0;
     buf_t text = {0};
+    if (gone < state->released_number)
+        gone = state->released_number;
     buf_format(&text,
                "{\"in\":%llu,\"out\":%llu,\"filtered\":%llu,\"late\":%llu,\"dead\":%llu,\"dropped\":%llu,\"held\":%llu,\"created\":%llu,"
-               "\"frames\":%llu}\n",
+               "\"frames\":%llu,\"spooled\":%llu}\n",
                (unsigned long long) l->in, (unsigned long long) l->out, (unsigned long long) l->filtered, (unsigned long long) l->late,
                (unsigned long long) l->dead, (unsigned long long) l->dropped, (unsigned long long) l->held, (unsigned long long) l->created,
-               (unsigned long long) (state->spool ? spool_number(state->spool) : 0));
+               (unsigned long long) frames, (unsigned long long) (frames - gone));
     char *path = stage_state_path(stage, "ledger");
     err_t err;
     if (file_write_atomic(path, text.data, text.size, 0600, &err))
@@ -198,7 +211,7 @@ void state_close(stage_t *stage) {
     struct stage_store *state = stage->private->state;
     if (!state)
         return;
-    if (state->directory && state->lock >= 0 && (state->spool || stage->tool->keeps_state))
+    if (state->begun)
         write_ledger(stage);
     snapshot_close(stage);
     order_free(stage);
@@ -498,6 +511,7 @@ void state_metrics(stage_t *stage) {
     state->m_snapshot_bytes = metrics_add(METRIC_GAUGE, "stream_snapshot_bytes", "", "Size of the last snapshot");
     state->m_snapshot_age = metrics_add(METRIC_GAUGE, "stream_snapshot_age_seconds", "", "Time since the last confirmed snapshot was begun");
     state->m_replayed = metrics_add(METRIC_COUNTER, "stream_replayed_frames_total", "", "Input frames that were processed again after a restart");
+    state->m_replaying = metrics_add(METRIC_GAUGE, "stream_replaying", "", "1 while input from before a restart is processed again: counts are catching up");
 }
 
 void state_publish(stage_t *stage) {
@@ -513,4 +527,5 @@ void state_publish(stage_t *stage) {
     metric_set_counter(state->m_snapshots, state->snapshots);
     metric_set(state->m_snapshot_age, state->snapshot_time ? (double) (clock_now() - state->snapshot_time) / 1e9 : 0);
     metric_set_counter(state->m_replayed, state->replayed_frames);
+    metric_set(state->m_replaying, state->replaying);
 }

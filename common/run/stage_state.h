@@ -64,6 +64,7 @@ struct stage_store {
     spool_t *spool;                    /* NULL: the tool keeps its own */
     buf_t replaces;                    /* origins that the directory had before it was reset, for the links */
     bool trouble;                      /* the disk cannot be written at present */
+    bool begun;                        /* the counts are this run's */
 
     /* the group of records under construction */
     bool open;
@@ -141,7 +142,7 @@ struct stage_store {
     size_t loaded_at;
     void (*final)(stage_t *stage);     /* called when the snapshot that was asked for at the end is confirmed */
 
-    metric_t *m_bytes, *m_limit, *m_frames, *m_trouble, *m_snapshots, *m_snapshot_time, *m_snapshot_bytes, *m_snapshot_age, *m_replayed;
+    metric_t *m_bytes, *m_limit, *m_frames, *m_trouble, *m_snapshots, *m_snapshot_time, *m_snapshot_bytes, *m_snapshot_age, *m_replayed, *m_replaying;
     int64_t snapshot_time;             /* of the last confirmed one, ns since 1970 */
     uint64_t snapshots;
 };
@@ -152,6 +153,7 @@ static inline bool has_order(const stage_t *stage) { return stage->private->stat
 
 /* stage_state.c */
 int state_open(stage_t *stage, err_t *err);            /* directory, lock, spool, what the last run left; before the links */
+void state_begun(stage_t *stage);                      /* all is open: what the last run counted in the end holds no more */
 void state_metrics(stage_t *stage);
 void state_publish(stage_t *stage);
 void state_close(stage_t *stage);
