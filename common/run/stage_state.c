@@ -315,10 +315,19 @@ static void push_source_step(stage_t *stage) {
     state->steps_noted = state->step_count;
 }
 
+/* What the tool made of the group's frames came behind its note: its counts are told once more. */
+static void note_followers(stage_t *stage) {
+    struct stage_store *state = stage->private->state;
+    uint64_t number;
+    if (stage->follows && state->noted_out != stage->ledger.out)
+        note_added(stage, true, spool_add(state->spool, note_put(stage), NULL, &number), 0);
+}
+
 void state_commit(stage_t *stage) {
     struct stage_store *state = stage->private->state;
     if (!state->open)
         return;
+    note_followers(stage);
     if (state->dead_dirty && stage->settings.sync != SPOOL_NONE && stage_dead_sync(stage) == 0)
         state->dead_dirty = false;
     state->open = false;

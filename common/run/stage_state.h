@@ -88,6 +88,7 @@ struct stage_store {
     uint64_t whole_safe;               /* the last of those that are synced */
     uint64_t whole_size, since_whole;  /* bytes of that position; of what was added behind it */
     uint64_t stored_dead;
+    uint64_t noted_out;                /* events passed on, as the last note has it */
     bool ended;                        /* the spool's last frame is the end of the stream */
     uint64_t kept_index;               /* of the first record of what tool->keep gave last; 0: never */
     uint64_t held_index;               /* records from here on stay: the last one of these that is synced */
