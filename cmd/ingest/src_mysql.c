@@ -16,7 +16,7 @@ static const option_t options[] = {
     {"server-id", OPTION_INT, AT(server_id), "0", "N", "cdc: our number among the server's replicas; 0: one at random", 0, UINT32_MAX, .needs = "mode=cdc"},
     {"commit-time", OPTION_BOOL, AT(commit_time), "yes", NULL, "cdc: event time is when the transaction was committed, not when it arrives", .needs = "mode=cdc"},
     POLL_QUERY_OPTIONS(mysql_settings_t),
-    {"interval", OPTION_DURATION, AT(interval), "5s", "DURATION", "poll: time from one query to the next", NS_PER_MS, 86400 * NS_PER_S, .needs = "mode=poll"},
+    {"interval", OPTION_DURATION, AT(interval), "5s", "DURATION", "poll: time from one query to the next", NS_PER_MS, 86400 * NS_PER_S, .needs = "mode=poll, !once"},
     {"once", OPTION_BOOL, AT(once), "no", NULL, "poll: end after one answer", .needs = "mode=poll"},
     {"password", OPTION_SECRET, AT(password), NULL, "SECRET", "password; better in --settings than on the command line"},
     {"socket", OPTION_TEXT, AT(socket), NULL, "PATH", "the server's socket on this machine", .needs = "@local:an address without a host"},

@@ -23,7 +23,7 @@ static const option_t options[] = {
     {"commit-time", OPTION_BOOL, AT(commit_time), "yes", NULL, "cdc: event time is when the transaction was committed, not when it arrives", .needs = "mode=cdc"},
     {"drop", OPTION_BOOL, AT(drop), "no", NULL, "cdc, trigger: remove slot and publication, or triggers and their table, and end", .needs = "mode=cdc|trigger"},
     POLL_QUERY_OPTIONS(postgres_settings_t),
-    {"interval", OPTION_DURATION, AT(interval), "5s", "DURATION", "poll, trigger: time from one look to the next; what triggers note is told at once", NS_PER_MS, 86400 * NS_PER_S, .needs = "mode=poll|trigger"},
+    {"interval", OPTION_DURATION, AT(interval), "5s", "DURATION", "poll, trigger: time from one look to the next; what triggers note is told at once", NS_PER_MS, 86400 * NS_PER_S, .needs = "mode=poll|trigger, !once"},
     {"once", OPTION_BOOL, AT(once), "no", NULL, "poll: end after one answer", .needs = "mode=poll"},
     {"safe", OPTION_BOOL, AT(safe), "yes", NULL, "poll: wait for open transactions, so that rows that commit out of order are not missed", .needs = "mode=poll, cursor"},
     {"hold", OPTION_DURATION, AT(hold), "0", "DURATION", "poll: take rows only so long after they were first seen", 0, 86400 * NS_PER_S, .needs = "mode=poll, cursor"},

@@ -23,8 +23,8 @@ BARE = {
 # Their conditions hold there: what they need is so by default, or was given above. Others show that they are refused elsewhere.
 MET = {
     "postgres": {"table", "schema", "snapshot", "slot", "publication", "commit-time", "drop", "numeric", "tls-ca", "tls-cert"},
-    "sqlite": {"query", "cursor"}, "mysql": {"query", "cursor", "interval", "once"},
-    "syslog": {"connections", "idle", "buffer"}, "statsd": {"buffer"}, "nats": {"queue"}, "redis": {"channel-field"}, "http": {"timeout"},
+    "sqlite": {"query", "cursor", "interval"}, "mysql": {"query", "cursor", "interval", "once"},
+    "syslog": {"connections", "idle", "buffer"}, "statsd": {"buffer"}, "nats": {"queue"}, "redis": {"channel-field"}, "http": {"timeout", "interval"},
 }
 OF_CSV = {"time", "max-record", "csv-no-header", "csv-columns", "csv-type", "csv-strings", "csv-separator"}      # met by a CSV file
 ELSEWHERE = [
@@ -37,7 +37,11 @@ ELSEWHERE = [
     ("syslog://127.0.0.1:0 --transport tcp", {"buffer": "1MiB"}),
     ("statsd://127.0.0.1:0 --transport tcp", {"buffer": "1MiB"}),
     ("nats://h/s --jetstream S", {"queue": "q"}),
-    ("http://127.0.0.1/ --stream", {"timeout": "5s", "page-first": "2"}),
+    ("http://127.0.0.1/ --once", {"interval": "5s", "page-size": "5"}),
+    ("sqlite:x.db --query q --once", {"interval": "5s"}),
+    ("mysql://h/d --query q --once", {"interval": "5s"}),
+    ("postgres://h/d --mode poll --query q --once", {"interval": "5s"}),
+    ("http://127.0.0.1/ --stream", {"interval": "5s", "timeout": "5s", "page-first": "2"}),
     ("redis://h/s", {"channel-field": "f", "claim": "1s", "consumer": "c"}),
 ]
 
@@ -111,6 +115,9 @@ def test_what_the_help_says_is_what_the_table_says(tools):
     (("nats://h/s?start=new",), "--start needs --jetstream"),
     (("mqtt://h/t", "--protocol", "5", "--session-expiry", "1d"), "--session-expiry needs --client-id or --state"),
     (("mqtt://h/t", "--tls-ca", "ca.pem"), "--tls-ca needs mqtts://"),
+    (("sqlite:x.db", "--query", "q", "--once", "--interval", "5s"), "--interval goes without --once"),
+    (("http://h/", "--once", "--interval", "5s"), "--interval needs more than one answer: with --once or --stream there is one"),
+    (("http://h/", "--page-size", "5"), "--page-size needs --paging link, cursor, offset or page"),
     (("http://h/", "--password", "sesame"), "--password needs --user or a user in the URL"),
     (("http://h/", "--dates", "unix"), "--dates needs {now} or {since} in the URL or --param or --body"),
     (("system:", "--time", "t"), "--time needs text or rows to read it from"),
@@ -129,7 +136,8 @@ def test_messages_name_what_is_needed(tools, directory, arguments, words):
     ("*.csv", "--files-max", "5"), ("*.log", "--multiline", "java"), ("http://me@h/", "--password", "x"), ("http://h/", "--csv-no-header"),
     ("a.log", "--type", "log", "--rotate-wait", "1s"), ("nats://h/s", "--jetstream", "S", "--start", "new"),
     ("mqtt://h/t", "--protocol", "5", "--session-expiry", "1d", "--state", "s"), ("postgres://h/d", "--mode", "poll", "--query", "q", "--time", "t"),
-    ("http://h/", "--stream", "--line-field", "text"), ("redis://h/s", "--field", "f", "--time", "t")])
+    ("http://h/", "--stream", "--line-field", "text"), ("http://h/", "--once", "--paging", "page", "--interval", "5s", "--page-size", "5"),
+    ("redis://h/s", "--field", "f", "--time", "t")])
 def test_what_is_of_use_is_taken(tools, directory, arguments):
     (directory / "a.csv").touch()
     done = tools.run("ingest", *arguments, "--check")
