@@ -24,7 +24,6 @@ text_t note_put(stage_t *stage) {
     const struct stage_ledger *ledger = &stage->ledger;
     const uint64_t counts[COUNTS] = {ledger->in, ledger->out, ledger->filtered, ledger->late, ledger->dead, ledger->dropped, ledger->created, stage->errors};
     bool whole = true;
-    state->noted_out = ledger->out;
     buf_fini(&state->stored);          /* the source has it */
     buf_clear(&state->note);
     buf_clear(&state->position);
@@ -56,16 +55,27 @@ void note_added(stage_t *stage, bool has_note, uint64_t index, uint64_t body_siz
     bool whole = has_note && !state->whole_index;
     if (!index)
         state->whole_index = 0;        /* changes that are in no record */
-    else if (whole)
+    else if (whole) {
         state->whole_index = index;
+        if (state->whole_unsafe <= state->whole_safe)
+            state->whole_unsafe = index;
+    }
     state->since_whole = whole ? 0 : state->since_whole + body_size + (has_note ? state->note.size : 0);
 }
 
-/* The last whole position that is on disk, and all behind it. */
+/* A whole position that is on disk, and all behind it. The last one may never be: where they come faster than the disk syncs, the first that is not known
+ * to be there is waited for. */
 uint64_t note_released(const stage_t *stage) {
     struct stage_store *state = stage->private->state;
-    if (state->whole_index && state->whole_index <= spool_synced(state->spool))
-        state->whole_safe = state->whole_index;
+    uint64_t synced = spool_synced(state->spool);
+    if (state->whole_unsafe > state->whole_safe && state->whole_unsafe <= synced)
+        state->whole_safe = state->whole_unsafe;
+    if (state->whole_index > state->whole_safe) {
+        if (state->whole_index <= synced)
+            state->whole_safe = state->whole_index;
+        else if (state->whole_unsafe <= state->whole_safe)
+            state->whole_unsafe = state->whole_index;
+    }
     return state->whole_safe ? state->whole_safe - 1 : 0;
 }
 
