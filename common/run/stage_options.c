@@ -40,7 +40,7 @@ static const option_t input_options[] = {
 static const option_t output_options[] = {
     {"to", OPTION_LIST, AT(to), NULL, "LINK", "where frames go; default - (standard output)"},
     {"batch-size", OPTION_INT, AT(batch_size), "2000", "N", "events in a frame at most", 1, 10000000},
-    {"batch-bytes", OPTION_SIZE, AT(batch_bytes), "192KiB", "SIZE", "bytes in a frame at most", 1024, 1 << 30},
+    {"batch-bytes", OPTION_SIZE, AT(batch_bytes), "256KiB", "SIZE", "bytes in a frame at most", 1024, 1 << 30},
     {"flush", OPTION_DURATION, AT(flush), "1ms", "DURATION", "a frame leaves at the latest this long after its first event",
      0, INT64_C(3600000000000)},
     {"on-full", OPTION_CHOICE, AT(on_full), "block", "block|drop_oldest|drop_newest", "what to do when an output is full"},
