@@ -211,7 +211,5 @@ static int run(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     open_standard();
-    int status = run(argc, argv);
-    log_close();
-    return file_end_output("streamctl", status);
+    return file_end_output("streamctl", run(argc, argv));
 }

@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "base/err.h"
-#include "base/log_output.h"
 
 #define BLOCK_SIZE (64 * 1024 - 64)
 #define KEEP_DEFAULT (1024 * 1024)
@@ -21,9 +20,7 @@ struct arena_block {
 };
 
 static _Noreturn void out_of_memory(size_t size) {
-    char line[80];
-    int length = snprintf(line, sizeof line, "fatal: out of memory (%zu bytes asked for)\n", size);
-    log_output_last_words(line, (size_t) length);
+    fprintf(stderr, "fatal: out of memory (%zu bytes asked for)\n", size);
     _exit(1);
 }
 
@@ -37,6 +34,13 @@ void *mem_alloc(size_t size) {
 void *mem_zero(size_t size) {
     void *memory = calloc(1, size ? size : 1);
     if (!memory)
+        out_of_memory(size);
+    return memory;
+}
+
+void *mem_aligned(size_t alignment, size_t size) {
+    void *memory;
+    if (posix_memalign(&memory, alignment, size ? size : 1) != 0)
         out_of_memory(size);
     return memory;
 }

@@ -9,6 +9,7 @@
 void *mem_alloc(size_t size);
 void *mem_zero(size_t size);
 void *mem_resize(void *memory, size_t size);
+void *mem_aligned(size_t alignment, size_t size);     /* alignment: a power of two */
 void *mem_copy(const void *bytes, size_t size);
 char *mem_text(const char *text);                     /* copy of a C string; NULL gives NULL */
 char *mem_text_n(const char *text, size_t size);      /* copy of size bytes, NUL added */

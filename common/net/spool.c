@@ -149,6 +149,7 @@ static int open_directory(spool_t *spool, err_t *err) {
 static void spool_free(spool_t *spool) {
     spool_cursor_free(spool->last);
     syncer_free(spool->syncer);
+    spool_direct_end(spool);
     loop_undefer(spool->setup.loop, tell, spool);
     loop_remove(spool->sync_timer);
     loop_remove(spool->retry_timer);
@@ -206,14 +207,13 @@ void spool_close(spool_t *spool) {
     if (spool->setup.sync != SPOOL_NONE)
         spool_sync(spool);
     size_t lost = spool->entry_count - spool->entry_first;
-    if (lost)
-        log_error("%zu records could not be written and are lost: %s", lost, spool->reason.text);
+    if (lost || spool->flights.first)
+        log_error("%zu records could not be written and are lost: %s", lost + (spool->flights.first ? 1 : 0), spool->reason.text);
     segment_t *current = spool_current(spool);
     if (current && current->fd >= 0 && ftruncate(current->fd, (off_t) current->size) != 0)
         log_debug("%s: its spare room could not be given back", spool->directory);
     spool_mark(spool);
-    while (spool_drop_spare(spool))
-        ;
+    spool_ended(spool);
     if (spool->dropped_events && spool->setup.dropped)
         spool->setup.dropped(spool->setup.argument, spool->dropped_events, spool->dropped_reason);
     spool_free(spool);

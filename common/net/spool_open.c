@@ -67,8 +67,23 @@ static bool is_leftover(const spool_t *spool, const segment_t *segment) {
     return segment->damaged && segment->head.id == spool->meta.id && segment->head.first_number == 0;
 }
 
+/* What a process had under way when it was killed is finished by the kernel before it lets go of the log's lock; unless somebody looked at the process's
+ * memory in that moment. To cut a file off waits for it. */
+static void await_writes(const spool_t *spool, uint64_t first_index) {
+    char *path = spool_segment_path(spool, first_index);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    struct stat status;
+    if (fd >= 0 && fstat(fd, &status) == 0 && ftruncate(fd, status.st_size + 1) == 0 && ftruncate(fd, status.st_size) != 0)
+        log_debug("%s could not be cut off again", path);
+    if (fd >= 0)
+        close(fd);
+    mem_free(path);
+}
+
 static void load_heads(spool_t *spool, const uint64_t *first, size_t count, bool *lost) {
     bool keep = false;
+    for (size_t i = count > 2 ? count - 2 : 0; i < count; i++)
+        await_writes(spool, first[i]);
     for (size_t i = 0; i < count; i++) {
         err_t err = {{0}};
         keep = load_head(spool, first[i], &err);
@@ -240,13 +255,14 @@ int spool_recover(spool_t *spool, bool fresh, err_t *err) {
     char boot[BOOT_MAX];
     meta_boot(boot);
     spool_mark_t mark = {0};
-    bool marked = mark_read(&mark, spool->directory), lost = false, power_cut = strcmp(boot, spool->meta.boot) != 0;
+    mark_read(&mark, spool->directory);
+    bool lost = false, power_cut = strcmp(boot, spool->meta.boot) != 0;
     load_heads(spool, first, (size_t) count, &lost);
     mem_free(first);
     if (spool->count && recover_end(spool, power_cut, &lost, err) != 0)
         return -1;
     set_end(spool, &mark);
-    lost = lost || mark.index > spool->index || (!spool->count && (mark.index || !marked)); /* its numbers begin again: nobody may take them for repeats */
+    lost = lost || mark.index > spool->index || (!spool->count && mark.index);
     return sync_all(spool, err) == 0 ? update_meta(spool, lost, err) : -1;
 }
 

@@ -3,6 +3,7 @@
 
 #include <stdatomic.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include "net/spool.h"
 #include "net/syncer.h"
@@ -10,6 +11,8 @@
 /* What the files of the spool share. streamctl(1), "THE DURABLE LOG", draws the format. */
 
 #define SPOOL_ALIGN(n) (((n) + 7) & ~(uint64_t) 7)
+#define SPOOL_PAGE 4096                /* what is written around the page cache begins and ends with a page of its own */
+#define SPOOL_PAGE_ALIGN(n) (((n) + SPOOL_PAGE - 1) & ~(uint64_t) (SPOOL_PAGE - 1))
 
 /* ---- the format (spool_segment.c) ---- */
 
@@ -27,10 +30,11 @@ typedef struct segment_head {
 } segment_head_t;
 
 typedef struct record_head {
-    uint32_t crc, size;                /* size: all of it but the padding */
+    uint32_t crc, size;                /* size: all of it but the padding behind it */
     uint64_t index, number;
     uint32_t note_size, header_size, events;
     uint8_t flags, topic_size;
+    uint16_t gap;                      /* zeros before the body, which stands at the same place in a page as in memory */
 } record_head_t;
 
 void segment_put_head(uint8_t out[SEGMENT_HEAD], const segment_head_t *head);
@@ -38,6 +42,8 @@ int segment_get_head(segment_head_t *head, const uint8_t in[SEGMENT_HEAD], err_t
 void record_put_head(uint8_t out[RECORD_HEAD], const record_head_t *head);
 /* False when the numbers in it cannot be, or it does not fit in `room` bytes. */
 bool record_get_head(record_head_t *head, const uint8_t in[RECORD_HEAD], uint64_t room);
+/* Where the record at `at` really begins: at the next page when there are zeros, 8 of which are at `bytes`. */
+uint64_t record_place(uint64_t at, const uint8_t *bytes);
 uint32_t record_seed(uint64_t id, uint64_t first_index);
 void segment_name(char out[32], uint64_t first_index);
 /* Copies what stands behind `from` to PATH.damaged: it is about to be cut off, and may be more than a torn tail. */
@@ -107,7 +113,9 @@ typedef struct segment {
     segment_head_t head;
     uint64_t last_index, last_number;  /* first - 1: nothing in it. Of those before the last: up to what the next begins with */
     uint64_t size;                     /* bytes that count */
-    uint64_t allocated;                /* the last one: reserved on disk up to here */
+    uint64_t allocated;                /* the last one: reserved on disk up to here; UINT64_MAX: it cannot be told */
+    uint64_t file_size;                /* the last one: its file is at least as long */
+    bool direct;                       /* its file is written around the page cache at present */
     int fd;                            /* the last one's, and those that are not synced; else -1 */
     bool dirty, syncing;               /* holds what no order to sync covers; is being synced */
     bool removed;                      /* cursors go elsewhere */
@@ -124,6 +132,20 @@ typedef struct entry {
     size_t start, size;                /* in spool->bytes */
 } entry_t;
 
+/* What is written around the page cache and not known to be on disk (spool_direct.c). */
+typedef struct flights {
+    unsigned long context;             /* the kernel's; 0: none yet */
+    bool off;                          /* it is not to be had here */
+    struct flight *first, **end;       /* in order; some behind the first may have landed */
+    unsigned flying;                   /* those that have not */
+    struct flight *kept;               /* to be used again */
+    unsigned kept_count;
+    uint64_t bytes;                    /* of all */
+    unsigned small;                    /* groups in a row that went with others */
+    int64_t stalled;                   /* ns waited for the disk in this segment */
+    unsigned rest, rest_next;          /* segments that go through the page cache: yet; the next time */
+} flights_t;
+
 struct spool {
     spool_setup_t setup;
     char *directory;
@@ -134,6 +156,7 @@ struct spool {
     size_t count, capacity;
     unsigned spares;                   /* files of removed segments that are kept to be overwritten */
     unsigned spares_least;             /* since the last look at them: so many were not needed */
+    bool ended;                        /* no more of them are */
     uint64_t bytes;                    /* of all segments */
     /* the group that is open */
     bool in_group, dropping, group_has_frame;
@@ -149,6 +172,7 @@ struct spool {
     uint64_t synced_index, synced_number;
     uint64_t target_index, target_number;     /* of the order to sync under way */
     uint64_t synced_segment, synced_length, target_segment, target_length;
+    flights_t flights;
     uint64_t unsynced;                 /* bytes that no order covers */
     bool syncing, directory_dirty, rewrite;   /* rewrite: a sync failed: what is not synced must be written anew */
     uint64_t released_index, released_number;
@@ -180,8 +204,22 @@ void spool_tell(spool_t *spool);                       /* see to it that the cal
 void spool_mark(spool_t *spool);                       /* writes `synced` */
 
 /* spool_write.c */
+void spool_seal(spool_t *spool, entry_t *entry, uint32_t seed);    /* puts its head and checksum where it waits */
+void spool_reserve(segment_t *segment, uint64_t size);             /* blocks for so much more */
+int spool_write_pieces(int fd, struct iovec *pieces, int count, uint64_t at);      /* uses the pieces up; -1 with errno */
 void spool_complain(spool_t *spool, const char *path, const char *what, int error);
 void spool_retry_soon(spool_t *spool);
+/* spool_direct.c */
+extern const uint8_t spool_zeros[SPOOL_PAGE];
+bool spool_direct(spool_t *spool, const segment_t *segment, size_t count, uint64_t size);  /* whether the first group, of this size, is to go that way */
+uint64_t spool_launch(spool_t *spool, segment_t *segment, size_t count);   /* where it ends in the file; 0: it is to be written through the cache */
+void spool_direct_segment(spool_t *spool);             /* a new segment begins */
+int spool_land(spool_t *spool);                        /* waits for all that is under way; errno when some of it cannot be written at present */
+int spool_indirect(spool_t *spool, segment_t *segment);            /* likewise; from now on it is written through the page cache */
+bool spool_flying(const spool_t *spool, uint64_t index);           /* this record may be under way */
+/* Up to where all has landed (its released_* are 0), and the bytes of what has not; segments that hold some of these are made dirty. */
+uint64_t spool_landed(spool_t *spool, spool_mark_t *mark);
+void spool_direct_end(spool_t *spool);
 /* spool_sync.c */
 void spool_wrote(spool_t *spool, uint64_t bytes);      /* something to be synced by the policy */
 int spool_rewrite(spool_t *spool);                     /* 0: the unsynced records stand in a new segment */

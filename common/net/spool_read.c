@@ -134,14 +134,23 @@ static const uint8_t *mapped(const spool_cursor_t *cursor, uint64_t at) {
     return cursor->piece->memory + (at - cursor->piece->start);
 }
 
-/* The head of the record at `at`, when it is believable and the one with this index. */
-static int map_head(spool_cursor_t *cursor, record_head_t *head, uint64_t at, uint64_t index, err_t *err) {
-    uint64_t room = at < cursor->segment->size ? cursor->segment->size - at : 0;
+static uint64_t room_at(const spool_cursor_t *cursor, uint64_t at) {
+    return at < cursor->segment->size ? cursor->segment->size - at : 0;
+}
+
+/* The head of the record at *at, or at the next page when zeros lead there, when it is believable and the one with this index. */
+static int map_head(spool_cursor_t *cursor, record_head_t *head, uint64_t *at, uint64_t index, err_t *err) {
+    if (room_at(cursor, *at) >= 8) {
+        if (map(cursor, *at, 8, err) != 0)
+            return -1;
+        *at = record_place(*at, mapped(cursor, *at));
+    }
+    uint64_t room = room_at(cursor, *at);
     if (room < RECORD_HEAD)
         return err_set(err, "the file ends before record %llu", (unsigned long long) index);
-    if (map(cursor, at, RECORD_HEAD, err) != 0)
+    if (map(cursor, *at, RECORD_HEAD, err) != 0)
         return -1;
-    if (!record_get_head(head, mapped(cursor, at), room) || head->index != index)
+    if (!record_get_head(head, mapped(cursor, *at), room) || head->index != index)
         return err_set(err, "record %llu is not there", (unsigned long long) index);
     return 0;
 }
@@ -160,10 +169,12 @@ static int damaged(spool_cursor_t *cursor, const char *reason, err_t *err) {
     err_set(err, "%s/%016llx.seg, byte %llu: %s; streamctl spool fsck tells more", cursor->spool->directory,
             (unsigned long long) segment->head.first_index, (unsigned long long) cursor->at, reason);
     cursor->spool->damages++;
-    if (!segment->damaged && cursor->index < segment->last_index && map_head(cursor, &head, cursor->at, cursor->index, NULL) == 0 &&
-        map_head(cursor, &next, cursor->at + SPOOL_ALIGN(head.size), cursor->index + 1, NULL) == 0) {
-        step(cursor, &head);
-        return -1;
+    if (!segment->damaged && cursor->index < segment->last_index && map_head(cursor, &head, &cursor->at, cursor->index, NULL) == 0) {
+        uint64_t behind = cursor->at + SPOOL_ALIGN(head.size);
+        if (map_head(cursor, &next, &behind, cursor->index + 1, NULL) == 0) {
+            step(cursor, &head);
+            return -1;
+        }
     }
     cursor->at = segment->size;
     cursor->index = segment->last_index + 1;
@@ -218,7 +229,9 @@ int spool_next(spool_cursor_t *cursor, spool_record_t *record, err_t *err) {
             return damaged(cursor, "this is no segment of this log", err);
         err_t why = {{0}};
         record_head_t head;
-        if (map_head(cursor, &head, cursor->at, cursor->index, &why) != 0)
+        if (spool_flying(spool, cursor->index))
+            spool_land(cursor->spool);
+        if (map_head(cursor, &head, &cursor->at, cursor->index, &why) != 0)
             return damaged(cursor, why.text, err);
         if (head.index < cursor->want_index || head.number < cursor->want_number)
             step(cursor, &head);

@@ -33,6 +33,12 @@ bool spool_drop_spare(spool_t *spool) {
     return true;
 }
 
+void spool_ended(spool_t *spool) {
+    spool->ended = true;
+    while (spool_drop_spare(spool))
+        ;
+}
+
 /* Those that a while at this pace did not need go one by one: a file's removal takes the disk's time. */
 static void trim_spares(void *argument) {
     spool_t *spool = argument;
@@ -49,7 +55,7 @@ static void trim_spares(void *argument) {
 static bool keep_spare(spool_t *spool, const segment_t *segment, const char *path) {
     bool shared = atomic_load_explicit(&segment->references, memory_order_acquire) > 1;
     uint64_t used = spool->bytes - segment->size + (spool->spares + 1) * spool->segment_size;
-    if (spool->spares == SPARES_MAX || used > spool->setup.limit || spool->trouble || shared || segment->damaged || segment->size < spool->segment_size / 2)
+    if (spool->spares == SPARES_MAX || used > spool->setup.limit || spool->trouble || spool->ended || shared || segment->damaged || segment->size < spool->segment_size / 2)
         return false;
     char *spare = spool_spare_path(spool, spool->spares);
     bool kept = rename(path, spare) == 0;
@@ -109,6 +115,8 @@ static uint64_t count_events(const spool_t *spool, const segment_t *segment) {
     uint8_t bytes[RECORD_HEAD];
     record_head_t head;
     for (uint64_t index = segment->head.first_index; fd >= 0 && index <= segment->last_index; index++) {
+        if (pread(fd, bytes, 8, (off_t) at) == 8)
+            at = record_place(at, bytes);
         if (at + RECORD_HEAD > segment->size || pread(fd, bytes, sizeof bytes, (off_t) at) != (ssize_t) sizeof bytes ||
             !record_get_head(&head, bytes, segment->size - at) || head.index != index)
             break;

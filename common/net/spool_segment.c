@@ -13,7 +13,7 @@
 #include "net/spool_private.h"
 
 #define SCAN_BUFFER (256 * 1024)
-#define FORMAT_VERSION 1
+#define FORMAT_VERSION 2                 /* 1: without gaps and filled pages */
 
 static const char magic[8] = "rtspool\n";
 
@@ -56,8 +56,8 @@ int segment_get_head(segment_head_t *head, const uint8_t in[SEGMENT_HEAD], err_t
         return err_set(err, "it does not begin as a segment does");
     if (get_u32(in + 8) != crc32c(0, in + 12, SEGMENT_HEAD - 12))
         return err_set(err, "the checksum of its head is wrong");
-    if (get_u32(in + 12) != FORMAT_VERSION)
-        return err_set(err, "it has format %u, %d is known", get_u32(in + 12), FORMAT_VERSION);
+    if (!get_u32(in + 12) || get_u32(in + 12) > FORMAT_VERSION)
+        return err_set(err, "it has format %u, up to %d is known", get_u32(in + 12), FORMAT_VERSION);
     head->id = get_u64(in + 16);
     head->first_index = get_u64(in + 24);
     head->first_number = get_u64(in + 32);
@@ -77,7 +77,8 @@ void record_put_head(uint8_t out[RECORD_HEAD], const record_head_t *head) {
     put_u32(out + 32, head->events);
     out[36] = head->flags;
     out[37] = head->topic_size;
-    out[38] = out[39] = 0;
+    out[38] = (uint8_t) head->gap;
+    out[39] = (uint8_t) (head->gap >> 8);
 }
 
 bool record_get_head(record_head_t *head, const uint8_t in[RECORD_HEAD], uint64_t room) {
@@ -90,8 +91,13 @@ bool record_get_head(record_head_t *head, const uint8_t in[RECORD_HEAD], uint64_
     head->events = get_u32(in + 32);
     head->flags = in[36];
     head->topic_size = in[37];
-    uint64_t parts = RECORD_HEAD + (uint64_t) head->note_size + head->topic_size + head->header_size;
+    head->gap = (uint16_t) (in[38] | in[39] << 8);
+    uint64_t parts = RECORD_HEAD + (uint64_t) head->note_size + head->topic_size + head->header_size + head->gap;
     return head->size <= room && parts <= head->size && head->note_size <= SPOOL_NOTE_MAX;
+}
+
+uint64_t record_place(uint64_t at, const uint8_t *bytes) {
+    return at % SPOOL_PAGE && !get_u64(bytes) ? SPOOL_PAGE_ALIGN(at) : at;
 }
 
 uint32_t record_seed(uint64_t id, uint64_t first_index) {
@@ -129,7 +135,7 @@ void segment_keep_aside(const char *path, uint64_t from) {
 }
 
 int record_decode(frame_t *frame, const record_head_t *head, const uint8_t *record, err_t *err) {
-    const uint8_t *topic = record + RECORD_HEAD + head->note_size, *header = topic + head->topic_size, *body = header + head->header_size;
+    const uint8_t *topic = record + RECORD_HEAD + head->note_size, *header = topic + head->topic_size, *body = header + head->header_size + head->gap;
     size_t body_size = head->size - (size_t) (body - record);
     atomic_init(&frame->references, 1);
     if (frame_decode(frame, topic, head->topic_size, header, head->header_size, body, body_size, body_size, err) != 0)
@@ -191,9 +197,18 @@ static bool checksum_right(scan_t *scan, const record_head_t *head, uint64_t sta
     return crc == head->crc;
 }
 
+static uint64_t place_of(scan_t *scan, uint64_t at) {
+    const uint8_t *bytes = at < scan->end && scan->end - at >= 8 ? scan_bytes(scan, at, 8) : NULL;
+    return bytes ? record_place(at, bytes) : at;
+}
+
 int scan_next(scan_t *scan, record_head_t *head, err_t *err) {
     if (scan->at >= scan->end)
         return 0;
+    uint64_t place = place_of(scan, scan->at);
+    if (place >= scan->end)
+        return 0;
+    scan->at = place;
     uint64_t room = scan->end - scan->at;
     const uint8_t *bytes = room < RECORD_HEAD ? NULL : scan_bytes(scan, scan->at, RECORD_HEAD);
     if (!bytes)
@@ -220,7 +235,7 @@ bool scan_finds_more(scan_t *scan) {
     uint64_t limit = scan->end - scan->at > 1024 * 1024 ? scan->at + 1024 * 1024 : scan->end;
     const uint8_t *bytes = scan->end - scan->at >= RECORD_HEAD ? scan_bytes(scan, scan->at, RECORD_HEAD) : NULL;
     if (bytes && record_get_head(&head, bytes, scan->end - scan->at) && head.size >= RECORD_HEAD) {
-        uint64_t next = scan->at + SPOOL_ALIGN(head.size);
+        uint64_t next = place_of(scan, scan->at + SPOOL_ALIGN(head.size));
         if (next + RECORD_HEAD <= scan->end && (bytes = scan_bytes(scan, next, RECORD_HEAD)) &&
             record_get_head(&head, bytes, scan->end - next) && head.index > scan->expected && checksum_right(scan, &head, next))
             return true;

@@ -83,6 +83,7 @@ void spool_sync_start(spool_t *spool) {
         return;
     loop_remove(spool->sync_timer);
     spool->sync_timer = NULL;
+    spool_mark_t landed;
     int *fds = mem_alloc((spool->count + 1) * sizeof *fds);
     unsigned count = 0;
     for (size_t i = 0; i < spool->count; i++) {
@@ -96,14 +97,13 @@ void spool_sync_start(spool_t *spool) {
     if (spool->directory_dirty)
         fds[count++] = spool->directory_fd;
     spool->directory_dirty = false;
+    spool->unsynced = spool_landed(spool, &landed);
     if (count) {
-        const segment_t *current = spool_current(spool);
-        spool->unsynced = 0;
         spool->syncing = true;
-        spool->target_index = spool->written_index;
-        spool->target_number = spool->written_number;
-        spool->target_segment = current ? current->head.first_index : 0;
-        spool->target_length = current ? current->size : 0;
+        spool->target_index = landed.index;
+        spool->target_number = landed.number;
+        spool->target_segment = landed.segment;
+        spool->target_length = landed.length;
         syncer_sync(spool->syncer, fds, count, on_synced, spool);
     }
     mem_free(fds);
@@ -115,6 +115,7 @@ void spool_sync(spool_t *spool) {
     syncer_wait(spool->syncer);
     if (spool->trouble)
         spool_flush(spool);
+    spool_land(spool);
     spool_sync_start(spool);
     syncer_wait(spool->syncer);
 }
@@ -213,6 +214,8 @@ static void replace(spool_t *spool, const segment_head_t *head, const copy_t *co
 }
 
 int spool_rewrite(spool_t *spool) {
+    if (spool_land(spool) != 0)
+        return -1;
     segment_head_t head = {spool->meta.id, spool->synced_index + 1, spool->synced_number + 1, spool->synced_index, {0}};
     memcpy(head.boot, spool->meta.boot, BOOT_MAX);
     char *temporary = spool_path(spool, "rewrite"), *path = spool_segment_path(spool, head.first_index);

@@ -129,10 +129,11 @@ static int begin_segment(spool_t *spool) {
     segment_t *before = spool_current(spool);
     if (before)
         retire(spool, before);
+    spool_direct_segment(spool);
     segment_t *segment = spool_add_segment(spool, &head);
     segment->fd = fd;
     segment->size = SEGMENT_HEAD;
-    segment->allocated = allocated;
+    segment->allocated = segment->file_size = allocated;
     spool->bytes += SEGMENT_HEAD;
     segment->dirty = spool->setup.sync != SPOOL_NONE;
     spool->directory_dirty = true;
@@ -140,7 +141,7 @@ static int begin_segment(spool_t *spool) {
 }
 
 /* Blocks for what comes are reserved ahead, in growing steps: one piece on disk, and less to do for each write. */
-static void reserve(segment_t *segment, uint64_t size) {
+void spool_reserve(segment_t *segment, uint64_t size) {
     if (segment->size + size <= segment->allocated)
         return;
     uint64_t step = segment->size < ALLOCATE_FIRST ? ALLOCATE_FIRST : segment->size > ALLOCATE_LAST ? ALLOCATE_LAST : segment->size;
@@ -163,18 +164,18 @@ static size_t group_extent(const spool_t *spool, uint64_t *size) {
     }
 }
 
-static void seal(spool_t *spool, entry_t *entry, uint32_t seed) {
+void spool_seal(spool_t *spool, entry_t *entry, uint32_t seed) {
     uint8_t *bytes = spool->bytes_waiting.data + entry->start;
     record_put_head(bytes, &entry->head);
     uint32_t crc = crc32c(seed, bytes + 4, entry->size - 4);
     if (entry->frame)
-        crc = crc32c(crc, entry->frame->body, entry->frame->body_size);
+        crc = crc32c(crc32c(crc, spool_zeros, entry->head.gap), entry->frame->body, entry->frame->body_size);
     entry->head.crc = crc;
     record_put_head(bytes, &entry->head);
 }
 
 /* Writes all pieces at `at`. The pieces are used up. */
-static int write_pieces(int fd, struct iovec *pieces, int count, uint64_t at) {
+int spool_write_pieces(int fd, struct iovec *pieces, int count, uint64_t at) {
     while (count) {
         ssize_t n = pwritev(fd, pieces, count, (off_t) at);
         if (n < 0 && errno == EINTR)
@@ -200,24 +201,23 @@ static int write_pieces(int fd, struct iovec *pieces, int count, uint64_t at) {
 }
 
 static int write_entries(spool_t *spool, segment_t *segment, size_t count) {
-    static const uint8_t zeros[8];
     uint32_t seed = record_seed(segment->head.id, segment->head.first_index);
     struct iovec pieces[PIECES + 3];
     int used = 0;
     uint64_t at = segment->size, end = at;
     for (size_t i = 0; i < count; i++) {
         entry_t *entry = &spool->entries[spool->entry_first + i];
-        seal(spool, entry, seed);
+        spool_seal(spool, entry, seed);
         uint64_t padding = SPOOL_ALIGN(entry->head.size) - entry->head.size;
         pieces[used++] = (struct iovec){spool->bytes_waiting.data + entry->start, entry->size + (entry->frame ? 0 : padding)};
         if (entry->frame) {
             pieces[used++] = (struct iovec){(void *) entry->frame->body, entry->frame->body_size};
             if (padding)
-                pieces[used++] = (struct iovec){(void *) zeros, padding};
+                pieces[used++] = (struct iovec){(void *) spool_zeros, padding};
         }
         end += SPOOL_ALIGN(entry->head.size);
         if (used >= PIECES || i + 1 == count) {
-            if (write_pieces(segment->fd, pieces, used, at) != 0)
+            if (spool_write_pieces(segment->fd, pieces, used, at) != 0)
                 return -1;
             at = end;
             used = 0;
@@ -253,11 +253,18 @@ static int write_group(spool_t *spool, size_t count, uint64_t size) {
             return error;
         segment = spool_current(spool);
     }
-    reserve(segment, size);
-    while (write_entries(spool, segment, count) != 0) {
+    uint64_t end = spool_direct(spool, segment, count, size) ? spool_launch(spool, segment, count) : 0;
+    if (end)
+        size = end - segment->size;
+    else if ((error = spool_indirect(spool, segment)))
+        return error;
+    else
+        spool_reserve(segment, size);
+    while (!end && write_entries(spool, segment, count) != 0) {
         error = errno;
         if (ftruncate(segment->fd, (off_t) segment->size) != 0)
             log_debug("%s: a part of a record could not be taken back", spool->directory);
+        segment->file_size = segment->size;
         segment->allocated = UINT64_MAX;
         if (error != EFBIG || empty(segment))
             return error;
@@ -295,6 +302,10 @@ void spool_flush(spool_t *spool) {
     if (spool->rewrite) {
         if (spool_rewrite(spool) == 0)
             spool_sync_start(spool);   /* the trouble is over when that has worked */
+        return;
+    }
+    if (spool->trouble && spool_land(spool) != 0) {    /* what was taken for written stands before what waits */
+        spool_update_room(spool);
         return;
     }
     while (spool->entry_first < whole_entries(spool)) {

@@ -246,10 +246,10 @@ static void oldest_go_when_the_disk_is_full(void **state) {
     struct rlimit before, limit;
     getrlimit(RLIMIT_FSIZE, &before);
     while (segment_count() < 3)
-        add(100000);
+        add(60000);
     run_until(all_synced);
     write_error = ENOSPC;
-    add(100000);
+    add(60000);
     turn();
     assert_int_equal(segment_count(), 1);
     assert_true(told_dropped > 10);
