@@ -35,6 +35,7 @@ static int connection_callback(struct lws *wsi, enum lws_callback_reasons reason
         facade_of(wsi)->connections++;
         return 0;
     case LWS_CALLBACK_WSI_DESTROY:
+        next_gone(wsi);
         facade = facade_of(wsi);
         if (facade->connections)
             facade->connections--;
@@ -177,6 +178,8 @@ static void tell_ready(const facade_t *facade) {
 static void facade_close(facade_t *facade) {
     /* Timers and descriptors go before the context, clients with it: their last calls find the parts gone. */
     listener_free(facade->listener);
+    next_free(facade->next);
+    facade->next = NULL;
     stages_free(facade->stages);
     facade->stages = NULL;
     live_free(facade->live);
@@ -206,6 +209,7 @@ static int serve(facade_t *facade) {
         metrics_state(STAGE_FAILED, err.text);
         return STATUS_USAGE;
     }
+    facade->next = next_new(facade);
     facade->hub = hub_new(facade);
     facade->alerts = alerts_new(facade);
     facade->control = control_new(facade);

@@ -39,6 +39,7 @@ typedef struct facade {
     struct stages *stages;           /* the stages' numbers */
     struct alerts *alerts;
     struct hub *hub;                 /* WebSocket clients */
+    struct next *next;               /* connections between two requests */
     int64_t started;                 /* monotonic ns */
     unsigned connections;            /* HTTP and WebSocket */
     bool stopping;
@@ -78,6 +79,17 @@ void facade_timer_cancel(facade_timer_t *timer);
 struct listener *listener_open(facade_t *facade, err_t *err);
 void listener_url(const struct listener *listener, char *out, size_t size);
 void listener_free(struct listener *listener);
+
+/* Requests that libwebsockets would answer by a page of its own get our answer, on all connections; facade_head.h says which. */
+struct next *next_new(facade_t *facade);               /* NULL: those that are not a connection's first are not looked at */
+void next_free(struct next *next);
+/* What has come by now. True: it was refused, and the connection is to be closed. *head: the size of the request's head, 0: it is not whole. */
+bool next_refused(facade_t *facade, int fd, size_t *head);
+void next_answer(int fd, const void *answer, size_t size);            /* and nothing more */
+void next_adopted(struct lws *wsi, size_t head);       /* libwebsockets has the connection now */
+void next_body(struct lws *wsi, uint64_t size);        /* of the present request */
+void next_wait(struct lws *wsi);                       /* it is answered */
+void next_gone(struct lws *wsi);
 
 /* The protocol's callbacks, by what the connection is. */
 typedef struct connection {

@@ -1,5 +1,5 @@
-/* The beginning of a connection, before libwebsockets reads it. For a method that it does not know, a path that is malformed and a head that is too large
- * the library has answers of its own, in HTML or none; here they get ours. Later requests of the same connection are not seen here. */
+/* The beginning of a request, before libwebsockets reads it (facade_next.c). For a method that it does not know, a path that is malformed and a head that is too large
+ * the library has answers of its own, in HTML or none; here they get ours. */
 #include "facade_head.h"
 
 #include <ctype.h>

@@ -13,7 +13,6 @@
 #include "base/log.h"
 #include "base/memory.h"
 
-#include "facade_head.h"
 #include "rundir.h"
 
 #define ADDRESSES_MAX 4
@@ -40,30 +39,9 @@ static const char refusal[] = "HTTP/1.1 503 Service Unavailable\r\nContent-Type:
                               "Connection: close\r\nContent-Length: 91\r\n\r\n"
                               "{\"error\":{\"code\":\"too_many_connections\",\"message\":\"max_connections reached\",\"detail\":null}}\n";
 
-static void turn_away(int fd, const void *answer, size_t size) {
-    char request[4096];
-    /* Read what came, or the close would be a reset that discards the answer. */
-    while (recv(fd, request, sizeof request, MSG_DONTWAIT) > 0)
-        ;
-    if (send(fd, answer, size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-        log_debug("a refused connection left before its answer");
-    shutdown(fd, SHUT_WR);
+static void turn_away(int fd) {
+    next_answer(fd, refusal, sizeof refusal - 1);
     close(fd);
-}
-
-/* What libwebsockets would answer in its own way. What has not come yet is its affair. */
-static bool answer_here(facade_t *facade, int fd) {
-    char head[HEAD_LIMIT + 1];
-    ssize_t size = recv(fd, head, sizeof head, MSG_PEEK | MSG_DONTWAIT);
-    buf_t answer = {0};
-    bool refused = size > 0 && head_refused(text_make(head, (size_t) size), &answer);
-    if (refused) {
-        metric_add(facade->metrics.requests, 1);
-        metric_add(facade->metrics.refused, 1);
-        turn_away(fd, answer.data, answer.size);
-    }
-    buf_fini(&answer);
-    return refused;
 }
 
 static void accept_some(void *argument) {
@@ -76,7 +54,7 @@ static void accept_some(void *argument) {
             close(listener->spare);
             fd = accept4(socket->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
             if (fd >= 0)
-                turn_away(fd, refusal, sizeof refusal - 1);
+                turn_away(fd);
             listener->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
             return;
         }
@@ -88,17 +66,23 @@ static void accept_some(void *argument) {
                 log_warning("connection refused: %u are open already; \"max_connections\" in the configuration sets the bound",
                             facade->connections);
             metric_add(facade->metrics.refused, 1);
-            turn_away(fd, refusal, sizeof refusal - 1);
+            turn_away(fd);
             continue;
         }
-        if (answer_here(facade, fd))
+        size_t head;
+        if (next_refused(facade, fd, &head)) {
+            close(fd);
             continue;
+        }
         /* What a slow client has not read waits in our queue, where it is conflated, not in the kernel. */
         int yes = 1, buffer = SEND_BUFFER, unsent = UNSENT_MOST;
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
         setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
         setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
-        if (!lws_adopt_socket_vhost(facade->vhost, fd))
+        struct lws *wsi = lws_adopt_socket_vhost(facade->vhost, fd);
+        if (wsi)
+            next_adopted(wsi, head);
+        else
             log_debug("a connection could not be adopted");
     }
 }

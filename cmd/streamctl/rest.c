@@ -204,6 +204,7 @@ static int request_begin(connection_t *connection, struct lws *wsi) {
     request->method = method;
     metric_add(facade->metrics.requests, 1);
     read_headers(request);
+    next_body(wsi, request->length);
     lws_set_timer_usecs(wsi, ANSWER_SECONDS * LWS_USEC_PER_SEC);
     if (method < 0 || length <= 0)
         return -1;

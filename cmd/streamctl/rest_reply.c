@@ -152,7 +152,10 @@ int rest_write(rest_request_t *request) {
     /* What follows could be a body taken for a request, past all checks of who asks. */
     if (request->chunked || request->bad_length)
         return -1;
-    return lws_http_transaction_completed(wsi) ? -1 : 0;
+    if (lws_http_transaction_completed(wsi))
+        return -1;
+    next_wait(wsi);
+    return 0;
 }
 
 int rest_write_now(rest_request_t *request) {

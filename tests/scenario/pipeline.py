@@ -78,9 +78,12 @@ class Pipeline:
     def wait_state(self, name, state):
         return wait_for(lambda: (stage := self.stage(name))["state"] == state and stage, f"{name} to be {state}")
 
+    def connection(self, seconds=30):
+        return socket.create_connection((self.host, self.port), timeout=seconds * support.PATIENCE)
+
     def raw(self, text, seconds=30):
         """Bytes as they are; what comes back until the server closes."""
-        with socket.create_connection((self.host, self.port), timeout=seconds * support.PATIENCE) as peer:
+        with self.connection(seconds) as peer:
             peer.sendall(text)
             got = b""
             try:

@@ -1,9 +1,12 @@
 """REST: what the routes answer, start and stop, and who may ask."""
 
 import contextlib
+import fcntl
 import json
 import os
+import re
 import signal
+import struct
 import subprocess
 import time
 
@@ -102,11 +105,71 @@ def test_paths_that_are_no_text_are_400(pipeline):
     ("GET http://localhost/ HTTP/1.1", 400, "bad_path", None), ("OPTIONS * HTTP/1.1", 400, "bad_path", None), ("GET /%zz HTTP/1.1", 400, "bad_path", None),
     ("GET /% HTTP/1.1", 400, "bad_path", None), ("GET /api/streams/a%2/events HTTP/1.1", 400, "bad_path", None), ("GET /api?x=%g0 HTTP/1.1", 400, "bad_path", None),
     ("GET /", 400, "bad_request", None), ("hello", 400, "bad_request", None), ("GET / FTP/1.1", 400, "bad_request", None), ("", 400, "bad_request", None)])
-def test_what_is_no_request_is_answered_in_json_as_well(pipeline, line, status, code, allow):
-    head, _, body = pipeline.raw(f"{line}\r\nHost: localhost\r\n\r\n".encode()).decode().partition("\r\n\r\n")
+@pytest.mark.parametrize("before", [0, 2])
+def test_what_is_no_request_is_answered_in_json_as_well(pipeline, line, status, code, allow, before):
+    """As a connection's first request, and as a later one."""
+    with pipeline.connection() as peer:
+        for _ in range(before):
+            answered(peer, b"POST /api/stream/start HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 19\r\n\r\n"
+                           b'{"source": "users"}')
+        peer.sendall(f"{line}\r\nHost: localhost\r\n\r\n".encode())
+        head, _, body = b"".join(iter(lambda: peer.recv(65536), b"")).decode().partition("\r\n\r\n")
     error = json.loads(body)["error"]
     assert head.startswith(f"HTTP/1.1 {status} ") and error["code"] == code and error["message"] and error["detail"] == allow
     assert (f"\r\nAllow: {allow}" in head) == (allow is not None)
+
+
+def answered(peer, request, has_body=True):
+    """Sends a request and reads one whole answer: its status and body."""
+    peer.sendall(request)
+    got = b""
+    while b"\r\n\r\n" not in got:
+        assert (chunk := peer.recv(65536)), got
+        got += chunk
+    head, _, body = got.partition(b"\r\n\r\n")
+    size = int(re.search(rb"(?i)content-length: (\d+)", head).group(1)) if has_body else 0
+    while len(body) < size:
+        assert (chunk := peer.recv(65536)), body
+        body += chunk
+    return int(head.split()[1]), body
+
+
+def test_a_connection_takes_one_request_after_another_however_they_come(pipeline):
+    get = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    post = b"POST /api/stream/start HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 19\r\n\r\n"
+    body = b'{"source": "users"}'
+    with pipeline.connection() as peer:
+        for turn in range(100):
+            assert answered(peer, get) == (200, b'{"status":"ok"}\n')
+            assert answered(peer, post + body)[0] == 200
+            assert answered(peer, b"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", has_body=False)[0] == 200
+            assert answered(peer, b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n")[0] == 404
+    with pipeline.connection() as peer:                        # in pieces
+        for pieces in ((get[:10], get[10:]), (post, body), (post[:40], post[40:] + body[:5], body[5:]), (get,), (post + body,)):
+            for piece in pieces[:-1]:
+                peer.sendall(piece)
+                wait_for(lambda: unsent(peer) == 0, "its arrival")
+            assert answered(peer, pieces[-1])[0] == 200
+    for first, rest in ((get + get, b""), (get + get[:10], get[10:]), (get + post[:30], post[30:] + body)):
+        with pipeline.connection() as peer:                    # more than one at a time
+            assert answered(peer, get)[0] == 200
+            peer.sendall(first)
+            wait_for(lambda: unsent(peer) == 0, "its arrival")
+            peer.sendall(rest)
+            got = b""
+            while got.count(b"HTTP/1.1 200 ") < 2 or not got.endswith((b"}\n", b"}")):
+                assert (chunk := peer.recv(65536)), got
+                got += chunk
+            assert answered(peer, get) == (200, b'{"status":"ok"}\n')
+    with pipeline.connection() as peer:                        # and a WebSocket behind it
+        assert answered(peer, get)[0] == 200
+        assert answered(peer, b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                              b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", has_body=False)[0] == 101
+
+
+def unsent(peer):
+    """Bytes that the other end has not taken into its buffer."""
+    return struct.unpack("i", fcntl.ioctl(peer, 0x5411, b"\0" * 4))[0]      # SIOCOUTQ
 
 
 def test_heads_of_any_size_are_answered(pipeline):
