@@ -294,7 +294,7 @@ bool deliveries_ended(const deliveries_t *all) {
         if (!origin->seen)
             continue;
         any = true;
-        if (!origin->ended && !(origin->last && origin->last->end))
+        if (!origin->ended && !(origin->last && origin->last->end) && !stage_input_replaced(all->stage, origin->input, origin->name))
             return false;
     }
     return any;

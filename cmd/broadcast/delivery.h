@@ -99,7 +99,7 @@ bool deliveries_wanted(const deliveries_t *all, origin_t *origin, uint64_t limit
 /* At the start: one more event of this frame, which will come again, is dead already. */
 void origin_recall_dead(origin_t *origin, uint64_t number);
 
-/* Every sender that was heard of has come to its end, and there was one. */
+/* Every sender that was heard of has come to its end, or another has taken its place, and there was one. */
 bool deliveries_ended(const deliveries_t *all);
 
 #endif

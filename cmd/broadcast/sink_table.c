@@ -300,9 +300,11 @@ static int holds(const void *argument, text_t name, text_t value) {
     return text_is(name, "login") ? url_has_login(sink->target) : -1;
 }
 
-static int check_needs(const sink_t *sink, err_t *err) {
+static int check_sink(sink_t *sink, err_t *err) {
     const option_scope_t scope = {.tables = {sink->options}, .settings = {sink->settings}, .holds = holds, .argument = sink};
-    return option_check_needs(&sink->given, &scope, err);
+    bool good = option_check_needs(&sink->given, &scope, err) == 0 && (!sink->class->check || sink->class->check(sink, err) == 0) &&
+                option_check_files(&sink->given, &scope, err) == 0;
+    return good ? 0 : err_wrap(err, "sink %s", sink->name);
 }
 
 int sink_list_check(sink_list_t *list, stage_t *stage, err_t *err) {
@@ -319,8 +321,8 @@ int sink_list_check(sink_list_t *list, stage_t *stage, err_t *err) {
         for (size_t k = 0; k < i; k++)
             if (strcmp(list->items[k]->name, sink->name) == 0)
                 return err_set(err, "two sinks are called %s: give one another name", sink->name);
-        if (check_needs(sink, err) || (sink->class->check && sink->class->check(sink, err)))
-            return err_wrap(err, "sink %s", sink->name);
+        if (check_sink(sink, err))
+            return -1;
     }
     return 0;
 }

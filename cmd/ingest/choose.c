@@ -175,6 +175,11 @@ static int check_needs(stage_t *stage, const ingest_t *ingest, err_t *err) {
     return stage_check_needs(stage, &scope, err);
 }
 
+static int check_files(const ingest_t *ingest, err_t *err) {
+    const option_scope_t scope = {.tables = {ingest->host.driver->options}, .settings = {ingest->settings}};
+    return option_check_files(&ingest->known, &scope, err);
+}
+
 void ingest_tables(const stage_t *stage, const option_t **tables, size_t most) {
     const ingest_t *ingest = stage->own;
     const char *rest;
@@ -235,7 +240,7 @@ int ingest_choose(stage_t *stage, ingest_t *ingest, err_t *err) {
         return -1;
     if (driver->check && driver->check(&ingest->setup, err))
         return -1;
-    return check_format(&ingest->setup, err);
+    return check_format(&ingest->setup, err) || check_files(ingest, err) ? -1 : 0;
 }
 
 void ingest_choose_fini(ingest_t *ingest) {

@@ -56,6 +56,11 @@ static void on_waited(void *argument) {
     tail_again(self->tail);
 }
 
+void file_input_moved(file_input_t *self) {
+    if (self->tail)
+        tail_moved(self->tail);
+}
+
 static void stop_waiting(file_input_t *self) {
     loop_remove(self->wait_timer);
     self->wait_timer = NULL;

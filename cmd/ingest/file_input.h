@@ -33,6 +33,7 @@ typedef struct file_input_setup {
 file_input_t *file_input_new(const file_input_setup_t *setup, err_t *err);
 void file_input_pause(file_input_t *input);           /* legal at any time, also while an event is handed over */
 void file_input_resume(file_input_t *input);
+void file_input_moved(file_input_t *input);           /* for one of many: the path of the directory may lead to another one now */
 /* Where the running source_decode call began, what the decoder knew then, and how many records are dealt with since: exact after every event. */
 void file_input_position(const file_input_t *input, buf_t *out);
 /* Before the first resume. The file may have another directory than then, and the same name. To find the place a compressed file may have to be gone

@@ -18,7 +18,7 @@
 #define PLACES_MAX (60u << 20)         /* bytes that the places of all may take in the log, */
 #define PLACE_MAX 800                  /* that of one beside its directory being no larger */
 #define RETRY NS_PER_S
-#define EVENTS (IN_CREATE | IN_MODIFY | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR)
+#define EVENTS (IN_CREATE | IN_MODIFY | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE)
 
 static void on_turn(void *argument);
 
@@ -75,19 +75,27 @@ static void retry_later(file_set_t *set) {
 }
 
 static bool watch_directory(file_set_t *set) {
-    set->directory_watch = inotify_add_watch(set->inotify, set->directory, EVENTS);
-    if (set->directory_watch >= 0)
-        return true;
-    source_unhealthy(set->setup.host, "%s: %s; waiting for the directory", set->directory, strerror(errno));
-    retry_later(set);
-    return false;
+    bool there = file_directory_check(&set->place) == 0;
+    if (!there)
+        source_unhealthy(set->setup.host, "%s: %s; waiting for the directory", set->directory, strerror(errno));
+    if (!there || set->place.unsure)
+        retry_later(set);
+    return there;
+}
+
+/* After something was missed, or the name leads to another directory: what is open of the old one is read to its end. */
+static void look_again(file_set_t *set) {
+    for (unsigned i = 0; i < set->open_count; i++)
+        file_input_moved(set->open[i]->input);
+    file_set_scan(set, false);
 }
 
 static void on_retry(void *argument) {
     file_set_t *set = argument;
+    int before = set->place.watch;
     set->retry = NULL;
-    if (set->directory_watch < 0 && watch_directory(set))
-        file_set_scan(set, false);
+    if (watch_directory(set) && set->place.watch != before)
+        look_again(set);
     file_set_schedule(set);
 }
 
@@ -98,17 +106,14 @@ static void read_events(file_set_t *set) {
         for (char *at = buffer; at < buffer + size;) {
             const struct inotify_event *event = (const struct inotify_event *) (void *) at;
             at += sizeof *event + event->len;
-            lost |= (event->mask & (IN_Q_OVERFLOW | IN_IGNORED | IN_DELETE_SELF | IN_MOVE_SELF)) != 0;
-            if (event->mask & (IN_DELETE_SELF | IN_MOVE_SELF | IN_IGNORED)) {
-                inotify_rm_watch(set->inotify, event->wd);
-                set->directory_watch = -1;
-            } else if (event->len && file_set_matches(set, event->name)) {
+            if (file_directory_take(&set->place, event) || event->mask & IN_Q_OVERFLOW)
+                lost = true;
+            else if (event->wd == set->place.watch && event->len && file_set_matches(set, event->name))
                 file_set_see(set, event->name, false);
-            }
         }
     }
-    if (lost && (set->directory_watch >= 0 || watch_directory(set)))
-        file_set_scan(set, false);
+    if (lost && watch_directory(set))
+        look_again(set);
 }
 
 static void on_inotify(void *argument, uint32_t events) {
@@ -368,7 +373,7 @@ int file_set_open(source_t **source, const source_setup_t *setup, const char *pa
     set->most = PLACES_MAX / (PLACE_MAX + strlen(set->full_directory));
     if (set->most > (size_t) set->settings->files_max)
         set->most = (size_t) set->settings->files_max;
-    set->inotify = set->directory_watch = -1;
+    set->inotify = -1;
     *source = &set->source;
     if (!set->settings->follow)
         return 0;
@@ -384,6 +389,7 @@ int file_set_open(source_t **source, const source_setup_t *setup, const char *pa
     }
     set->watch = loop_fd(setup->loop, set->inotify, EPOLLIN, on_inotify, set);
     ASSERT(set->watch);
+    file_directory_init(&set->place, set->inotify, set->directory, EVENTS, false);
     watch_directory(set);
     return 0;
 }

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "base/map.h"
+#include "file_directory.h"
 #include "file_input.h"
 #include "src_file.h"
 
@@ -41,7 +42,8 @@ struct file_set {
     listing_t *listing;                /* of the directory */
     unpack_queue_t *unpack;            /* for all of them: one compressed file is gone through at a time */
     pattern_t *path_pattern;
-    int inotify, directory_watch;
+    int inotify;
+    file_directory_t place;            /* the directory */
     loop_watch_t *watch, *retry;
     map_t *entries;                    /* by name */
     map_t *files;                      /* the first of those whose marks name one file, by that */

@@ -9,7 +9,8 @@
 
 #define AT(field) offsetof(http_settings_t, field)
 const option_t http_options[] = {
-    {"interval", OPTION_DURATION, AT(interval), "5s", "DURATION", "time from one request to the next", NS_PER_MS, 86400 * NS_PER_S},
+    {"interval", OPTION_DURATION, AT(interval), "5s", "DURATION", "time from one request to the next", NS_PER_MS, 86400 * NS_PER_S,
+     .needs = "@rounds:more than one answer: with --once or --stream there is one"},
     {"once", OPTION_BOOL, AT(once), "no", NULL, "ask until there is an answer, with all its pages, then end"},
     {"records", OPTION_TEXT, AT(records), NULL, "PATH", "where in a JSON or XML body the events are, such as data.items; default: the body itself"},
     {"method", OPTION_TEXT, AT(method), NULL, "WORD", "request method; default: GET, or POST with --body"},
@@ -32,7 +33,8 @@ const option_t http_options[] = {
     {"paging", OPTION_CHOICE, AT(paging), "none", "none|link|cursor|offset|page", "how an answer's next page is asked for"},
     {"next", OPTION_TEXT, AT(next), NULL, "PATH", "where in a JSON or XML body the next page's link or cursor is", .needs = "paging=link|cursor"},
     {"page-param", OPTION_TEXT, AT(page_param), NULL, "NAME", "parameter of the cursor, offset or page number; default: the word after --paging", .needs = "paging=cursor|offset|page"},
-    {"page-size", OPTION_INT, AT(page_size), "0", "N", "events of a full page, asked for by --page-size-param; 0: not said", 0, 1000000},
+    {"page-size", OPTION_INT, AT(page_size), "0", "N", "events of a full page, asked for by --page-size-param; 0: not said", 0, 1000000,
+     .needs = "paging=link|cursor|offset|page"},
     {"page-size-param", OPTION_TEXT, AT(size_param), "limit", "NAME", "parameter of the page size", .needs = "page-size"},
     {"page-first", OPTION_INT, AT(page_first), "1", "N", "number of the first page", 0, 1000000, .needs = "paging=page"},
     {"page-limit", OPTION_INT, AT(page_limit), "1000", "N", "pages in a row at most; then --interval is waited for", 1, 1000000000, .needs = "paging=link|cursor|offset|page"},
@@ -57,9 +59,9 @@ const option_t http_options[] = {
     {"body-limit", OPTION_SIZE, AT(body_limit), "16MiB", "SIZE", "largest body accepted, after decompression", 1024, 1 << 30},
     {"redirects", OPTION_INT, AT(redirects), "5", "N", "redirects followed at most", 0, 50},
     {"proxy", OPTION_SECRET, AT(proxy), NULL, "URL", "proxy to go through, which may hold a password; default: what http_proxy and the like say"},
-    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's"},
-    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one"},
-    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key", .needs = "tls-cert"},
+    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's", .readable = true},
+    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one", .readable = true},
+    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key", .needs = "tls-cert", .readable = true},
     {0},
 };
 

@@ -50,7 +50,7 @@ typedef struct kafka_question {
     const option_list_t *topics;   /* find the parts of these first; NULL: parts are given */
     bool committed;                /* ask the group */
     bool probe;                    /* nothing else: are there brokers? */
-    int timeout;                   /* ms, of each step */
+    int64_t timeout;               /* of each step */
     int fd;                        /* is woken at the end */
     rd_kafka_resp_err_t err;
     atomic_bool stop, done;
@@ -119,7 +119,7 @@ void kafka_client_close(kafka_source_t *self);
 /* kafka_ask.c: one question at a time. */
 void kafka_ask(kafka_source_t *self, const rd_kafka_topic_partition_list_t *parts, bool probe);
 kafka_question_t *kafka_answer(kafka_source_t *self);     /* the caller's, or NULL: none is there */
-void kafka_question_free(kafka_question_t *question);     /* waits for its thread; NULL is legal */
+void kafka_question_free(kafka_question_t *question);     /* waits for its thread, which has to end soon; NULL is legal */
 
 /* kafka_message.c: takes the held message. False: no room. */
 bool kafka_message_take(kafka_source_t *self);

@@ -29,17 +29,20 @@ static char *decode(text_t text) {
 }
 
 static int read_host(server_url_t *url, text_t text, unsigned fallback, const char *like, err_t *err) {
-    text_t host = text, port = {0};
+    text_t host = text, port = {0}, last = text;
     int64_t number = fallback;
-    const char *colon = text.size ? memrchr(text.data, ':', text.size) : NULL;
-    const char *bracket = text.size && text.data[0] == '[' ? memchr(text.data, ']', text.size) : NULL;
-    if (bracket)
-        colon = bracket + 1 < text.data + text.size && bracket[1] == ':' ? bracket + 1 : NULL;
+    const char *end = text.data + text.size, *comma = text.size ? memrchr(text.data, ',', text.size) : NULL;
+    if (comma) /* of several */
+        last = text_make(comma + 1, (size_t) (end - comma - 1));
+    const char *bracket = last.size && *last.data == '[' ? memchr(last.data, ']', last.size) : NULL;
+    const char *colon = bracket ? (bracket + 1 < end && bracket[1] == ':' ? bracket + 1 : NULL) : last.size ? memrchr(last.data, ':', last.size) : NULL;
     if (colon) {
         host = text_make(text.data, (size_t) (colon - text.data));
-        port = text_make(colon + 1, (size_t) (text.data + text.size - colon - 1));
+        port = text_make(colon + 1, (size_t) (end - colon - 1));
     }
-    if (bracket)
+    if (!bracket && colon && memchr(last.data, ':', (size_t) (colon - last.data)))
+        return err_set(err, "%s, and an IPv6 address stands in brackets", like);
+    if (bracket && !comma)
         host = text_make(text.data + 1, (size_t) (bracket - text.data - 1));
     err_t unused;
     if (!host.size || (colon && (text_to_int(port, &number, &unused) || number < 1 || number > 65535)))
@@ -87,4 +90,9 @@ void server_url_fini(server_url_t *url) {
     mem_free(url->host);
     mem_free(url->path);
     *url = (server_url_t){0};
+}
+
+char *server_url_place(const char *scheme, const char *host, unsigned port) {
+    bool brackets = strchr(host, ':') && !strchr(host, ',');
+    return mem_format("%s%s%s%s%s:%u", scheme ? scheme : "", scheme ? "://" : "", brackets ? "[" : "", host, brackets ? "]" : "", port);
 }

@@ -471,6 +471,8 @@ static int http_holds(const source_setup_t *setup, text_t name, text_t value) {
     const http_settings_t *settings = setup->settings;
     if (text_is(name, "dates"))
         return http_request_has_dates(settings, setup->url);
+    if (text_is(name, "rounds"))
+        return !settings->stream && (!settings->once || settings->paging); /* of pages, too, some are waited for */
     return text_is(name, "bounded") ? !settings->stream || settings->oauth_url : -1; /* tokens are asked for with --timeout, too */
 }
 

@@ -32,9 +32,9 @@ static const option_t options[] = {
     {"retry-min", OPTION_DURATION, AT(retry_min), "1s", "DURATION", "wait before a broker is tried again; doubled with each failure", NS_PER_MS, 3600 * NS_PER_S},
     {"retry-max", OPTION_DURATION, AT(retry_max), "1m", "DURATION", "longest wait between attempts", NS_PER_MS, 3600 * NS_PER_S},
     {"tls", OPTION_BOOL, AT(tls), NULL, NULL, "encrypt, and verify the brokers' certificates"},
-    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's; implies --tls"},
-    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for brokers that want one"},
-    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key", .needs = "tls-cert"},
+    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's; implies --tls", .readable = true},
+    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for brokers that want one", .readable = true},
+    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key", .needs = "tls-cert", .readable = true},
     {0},
 };
 
@@ -262,13 +262,12 @@ static kafka_source_t *new_source(const source_setup_t *setup, err_t *err) {
     if (server_url_read(&url, setup->rest, 9092, LIKE, err))
         return NULL;
     kafka_source_t *self = mem_zero(sizeof *self);
-    bool bare = strchr(url.host, ':') && !strchr(url.host, ',');
     self->source.class = &class;
     self->setup = *setup;
     self->settings = settings;
     self->url = url;
     self->fd = -1;
-    self->servers = mem_format(bare ? "[%s]:%u" : "%s:%u", url.host, url.port);
+    self->servers = server_url_place(NULL, url.host, url.port);
     self->place = mem_format("kafka://%s", self->servers);
     self->topics.items = mem_zero((settings->topics.count + 1) * sizeof *self->topics.items);
     add_topic(self, url.path);

@@ -48,9 +48,9 @@ static const option_t options[] = {
     {"connect-timeout", OPTION_DURATION, AT(connect_timeout), "10s", "DURATION", "for name look-up, connection and TLS", NS_PER_MS, 3600 * NS_PER_S},
     {"retry-min", OPTION_DURATION, AT(retry_min), "1s", "DURATION", "wait after a first failure; doubled with each further one", NS_PER_MS, 3600 * NS_PER_S},
     {"retry-max", OPTION_DURATION, AT(retry_max), "1m", "DURATION", "longest wait between attempts", NS_PER_MS, 86400 * NS_PER_S},
-    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's", .needs = "@tls:mqtts://"},
-    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one", .needs = "@tls:mqtts://"},
-    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key", .needs = "@tls:mqtts://, tls-cert"},
+    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's", .needs = "@tls:mqtts://", .readable = true},
+    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one", .needs = "@tls:mqtts://", .readable = true},
+    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key", .needs = "@tls:mqtts://, tls-cert", .readable = true},
     {0},
 };
 
@@ -413,7 +413,7 @@ static int mqtt_open(source_t **source, const source_setup_t *setup, err_t *err)
     self->settings = settings;
     self->url = url;
     self->payload = payload;
-    self->place = mem_format("%s://%s:%u", url.tls ? "mqtts" : "mqtt", url.host, url.port);
+    self->place = server_url_place(url.tls ? "mqtts" : "mqtt", url.host, url.port);
     self->client = settings->client_id && !source_trial(setup->host) ? mem_text(settings->client_id) : new_client();
     choose_filters(self);
     make_session(self);

@@ -420,9 +420,8 @@ static char *new_consumer(void) {
 static void list_servers(nats_source_t *self) {
     const option_list_t *more = &self->settings->servers;
     const char *scheme = self->url.tls ? "tls" : "nats";
-    bool brackets = strchr(self->url.host, ':');
     self->servers = mem_zero((more->count + 1) * sizeof *self->servers);
-    self->servers[self->server_count++] = mem_format("%s://%s%s%s:%u", scheme, brackets ? "[" : "", self->url.host, brackets ? "]" : "", self->url.port);
+    self->servers[self->server_count++] = server_url_place(scheme, self->url.host, self->url.port);
     for (size_t i = 0; i < more->count; i++)
         self->servers[self->server_count++] = mem_format("%s://%s", scheme, more->items[i]);
 }
@@ -500,7 +499,7 @@ static int nats_source_open(source_t **source, const source_setup_t *setup, err_
     self->settings = settings;
     self->url = url;
     self->payload = payload;
-    self->place = mem_format("%s://%s:%u", url.tls ? "nats+tls" : "nats", url.host, url.port);
+    self->place = server_url_place(url.tls ? "nats+tls" : "nats", url.host, url.port);
     self->consumer = settings->consumer && !source_trial(setup->host) ? mem_text(settings->consumer) : new_consumer();
     self->subjects = nats_subjects(settings, &self->url, &self->subject_count);
     list_servers(self);

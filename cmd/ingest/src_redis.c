@@ -36,9 +36,9 @@ static const option_t options[] = {
      3600 * NS_PER_S},
     {"retry-min", OPTION_DURATION, AT(retry_min), "1s", "DURATION", "wait after a first failure; doubled with each further one", NS_PER_MS, 3600 * NS_PER_S},
     {"retry-max", OPTION_DURATION, AT(retry_max), "1m", "DURATION", "longest wait between attempts", NS_PER_MS, 86400 * NS_PER_S},
-    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's", .needs = "@tls:rediss://"},
-    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one", .needs = "@tls:rediss://"},
-    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key", .needs = "@tls:rediss://, tls-cert"},
+    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's", .needs = "@tls:rediss://", .readable = true},
+    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one", .needs = "@tls:rediss://", .readable = true},
+    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key", .needs = "@tls:rediss://, tls-cert", .readable = true},
     {0},
 };
 
@@ -497,7 +497,9 @@ static int redis_open(source_t **source, const source_setup_t *setup, err_t *err
     self->database = settings->database;
     choose_streams(self);
     choose_names(self);
-    self->place = mem_format("%s://%s:%u/%lld", url.tls ? "rediss" : "redis", url.host, url.port, (long long) self->database);
+    char *server = server_url_place(url.tls ? "rediss" : "redis", url.host, url.port);
+    self->place = mem_format("%s/%lld", server, (long long) self->database);
+    mem_free(server);
     self->grouped = settings->group && !source_trial(setup->host); /* a trial takes nothing away from others */
     self->claim.on = self->grouped && settings->claim;
     self->batch = 100;

@@ -55,9 +55,9 @@ static const option_t options[] = {
     {"retry-max", OPTION_DURATION, AT(retry_max), "1m", "DURATION", "longest wait between attempts, unless the server asks for more", NS_PER_MS, 86400 * NS_PER_S},
     {"redirects", OPTION_INT, AT(redirects), "5", "N", "redirects followed at most", 0, 50},
     {"proxy", OPTION_SECRET, AT(proxy), NULL, "URL", "proxy to go through, which may hold a password; default: what http_proxy and the like say"},
-    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's", .needs = "@tls:wss://"},
-    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one", .needs = "@tls:wss://"},
-    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key", .needs = "@tls:wss://, tls-cert"},
+    {"tls-ca", OPTION_TEXT, AT(tls_ca), NULL, "FILE", "certificates to trust instead of the system's", .needs = "@tls:wss://", .readable = true},
+    {"tls-cert", OPTION_TEXT, AT(tls_cert), NULL, "FILE", "our own certificate, for servers that want one", .needs = "@tls:wss://", .readable = true},
+    {"tls-key", OPTION_TEXT, AT(tls_key), NULL, "FILE", "its private key", .needs = "@tls:wss://, tls-cert", .readable = true},
     {0},
 };
 

@@ -19,7 +19,7 @@
 
 #define RETRY NS_PER_S                 /* where inotify cannot help: no directory, or a symbolic link */
 #define FILE_EVENTS (IN_MODIFY | IN_ATTRIB | IN_MOVE_SELF | IN_DELETE_SELF | IN_CLOSE_WRITE)
-#define DIRECTORY_EVENTS (IN_CREATE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR)
+#define DIRECTORY_EVENTS (IN_CREATE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE)
 
 static void on_turn(void *argument);
 
@@ -111,11 +111,6 @@ static void retry_later(tail_t *tail) {
         tail->retry_timer = loop_timer(tail->setup.loop, RETRY, 0, on_retry, tail);
 }
 
-static bool is_link(const char *path) {
-    struct stat status;
-    return lstat(path, &status) == 0 && S_ISLNK(status.st_mode);
-}
-
 static void drop_rename(tail_t *tail, unsigned index) {
     mem_free(tail->renames[index].name);
     tail->rename_count--;
@@ -181,12 +176,10 @@ static void find_renamed_files(tail_t *tail) {
 }
 
 static void on_event(tail_t *tail, const struct inotify_event *event) {
-    if (event->wd == tail->directory_watch) {
-        if (event->mask & (IN_IGNORED | IN_DELETE_SELF | IN_MOVE_SELF)) {
-            if (!(event->mask & IN_IGNORED))
-                inotify_rm_watch(tail->inotify, tail->directory_watch);
-            tail->directory_watch = -1;
-        } else if (event->len) {
+    if (file_directory_take(&tail->place, event))
+        return;
+    if (event->wd == tail->place.watch) {
+        if (event->len) {
             tail->stirred |= strcmp(event->name, tail->base) == 0 || tail_rotated_name(tail, event->name);
             if (event->mask & (IN_MOVED_FROM | IN_MOVED_TO))
                 note_rename(tail, event);
@@ -216,48 +209,12 @@ void tail_read_events(tail_t *tail) {
     find_renamed_files(tail);
 }
 
-static bool leads_over_link(const char *directory) {
-    char *path = mem_text(directory);
-    bool found = is_link(path);
-    for (char *slash = path; !found && (slash = strchr(slash + 1, '/'));) {
-        *slash = 0;
-        found = is_link(path);
-        *slash = '/';
-    }
-    mem_free(path);
-    return found;
-}
-
-static int watch_directory(tail_t *tail) {
-    struct stat status;
-    tail->directory_watch = inotify_add_watch(tail->inotify, tail->directory, DIRECTORY_EVENTS);
-    if (tail->directory_watch < 0)
-        return -1;
-    tail->linked = !tail->setup.lent && leads_over_link(tail->directory) && stat(tail->directory, &status) == 0;
-    if (tail->linked) {
-        tail->directory_device = status.st_dev;
-        tail->directory_inode = status.st_ino;
-    }
-    return 0;
-}
-
-/* inotify stays with the directory, not with its name. */
-static void check_directory(tail_t *tail) {
-    struct stat status;
-    if (tail->linked && tail->directory_watch >= 0 && stat(tail->directory, &status) == 0 &&
-        (status.st_dev != tail->directory_device || status.st_ino != tail->directory_inode)) {
-        inotify_rm_watch(tail->inotify, tail->directory_watch);
-        tail->directory_watch = -1;
-    }
-    if ((tail->directory_watch < 0 && watch_directory(tail)) || tail->linked)
-        retry_later(tail);
-}
-
 /* What is the file of that name now? */
 void tail_look(tail_t *tail) {
-    check_directory(tail);
     tail_file_t *named = NULL;
     tail_read_events(tail);
+    if (file_directory_check(&tail->place) || tail->place.unsure)
+        retry_later(tail);
     errno = 0;
     tail_opened_t opened = tail_open_file(tail, tail->path, &named);
     int why = errno;
@@ -274,7 +231,7 @@ void tail_look(tail_t *tail) {
     } else {
         if (!tail->files && tail->looked) /* between two files of a rotation is nothing to be told of */
             tell_missing(tail, why == EINVAL ? "is not a regular file" : why ? strerror(why) : "cannot be read");
-        if (!tail->looked || why == EACCES || is_link(tail->path))
+        if (!tail->looked || why == EACCES || file_is_link(tail->path))
             retry_later(tail);
     }
 }
@@ -460,7 +417,8 @@ tail_t *tail_new(const tail_setup_t *setup, err_t *err) {
         err_errno(err, "inotify (see fs.inotify.max_user_instances)");
         goto failed;
     }
-    if (watch_directory(tail) && errno != ENOENT) { /* that one is waited for, as the file is */
+    file_directory_init(&tail->place, tail->inotify, tail->directory, DIRECTORY_EVENTS, setup->lent);
+    if (file_directory_check(&tail->place) && errno != ENOENT) { /* that one is waited for, as the file is */
         err_errno(err, "the directory %s cannot be watched", tail->directory);
         goto failed;
     }
@@ -486,6 +444,12 @@ void tail_pause(tail_t *tail) {
 
 void tail_resume(tail_t *tail) {
     tail->paused = false;
+    tail_schedule(tail);
+}
+
+void tail_moved(tail_t *tail) {
+    tail->place.moved = true;
+    tail_look(tail);
     tail_schedule(tail);
 }
 
@@ -529,8 +493,8 @@ void tail_free(tail_t *tail) {
     mem_free(tail->restoring);
     if (!tail->setup.unpack)
         unpack_queue_free(tail->unpack);
-    if (tail->setup.lent && tail->directory_watch >= 0)
-        inotify_rm_watch(tail->inotify, tail->directory_watch); /* its number does not come again: what is still told of it is passed over */
+    if (tail->setup.lent && tail->place.path)
+        file_directory_drop(&tail->place); /* what is still told of it is passed over */
     if (tail->inotify >= 0 && !tail->setup.lent)
         close(tail->inotify);
     feed_fini(&tail->feed);

@@ -41,6 +41,9 @@ tail_t *tail_new(const tail_setup_t *setup, err_t *err);             /* paused. 
 void tail_pause(tail_t *tail);                        /* legal inside data */
 void tail_resume(tail_t *tail);
 
+/* For one of many: the path of the directory may lead to another one now. */
+void tail_moved(tail_t *tail);
+
 void tail_again(tail_t *tail);                        /* offers what data left once more */
 
 /* Where reading stands. During data: before that call. False: in no file; the rest counts all the same. */

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "feed.h"
+#include "file_directory.h"
 #include "tail.h"
 
 /* What tail.c (following), tail_position.c (finding a place again) and tail_unpack.c (compressed files) share. */
@@ -46,10 +47,8 @@ struct tail {
     bool unpacking;                    /* one of them has to be done before it goes on */
     bool disowning;                    /* they are of files that were there before we came */
     tail_position_t *restoring;        /* the place that is still to be found; or NULL */
-    int inotify, directory_watch;
-    bool linked;                       /* a symbolic link is in the directory's path, which may come to point elsewhere without a word */
-    dev_t directory_device;            /* of the directory that is watched */
-    ino_t directory_inode;
+    int inotify;
+    file_directory_t place;            /* the directory */
     loop_watch_t *watch, *wait_timer, *retry_timer;
     tail_file_t *files;                /* the first is read; older ones before newer ones */
     unsigned count;

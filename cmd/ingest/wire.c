@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "net/http.h"
 #include "net/tls_words.h"
+#include "server_url.h"
 
 #define UNSENT_MAX (1u << 20)      /* bytes; a server that takes no more than that of ours is not read either */
 
@@ -153,8 +154,7 @@ wire_t *wire_new(const wire_setup_t *setup) {
     wire->multi = curl_multi_init();
     wire->easy = curl_easy_init();
     ASSERT(wire->multi && wire->easy);
-    bool brackets = strchr(setup->peer.host, ':');
-    char *url = mem_format("%s://%s%s%s:%u/", setup->peer.tls ? "https" : "http", brackets ? "[" : "", setup->peer.host, brackets ? "]" : "", setup->peer.port);
+    char *url = server_url_place(setup->peer.tls ? "https" : "http", setup->peer.host, setup->peer.port);
     curl_multi_setopt(wire->multi, CURLMOPT_SOCKETFUNCTION, want_socket);
     curl_multi_setopt(wire->multi, CURLMOPT_SOCKETDATA, wire);
     curl_multi_setopt(wire->multi, CURLMOPT_TIMERFUNCTION, want_timer);

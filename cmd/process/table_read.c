@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "data/csv.h"
 #include "data/format.h"
 #include "data/pack.h"
 #include "group.h"
@@ -57,8 +58,8 @@ static int database_parse(const char *source, database_t *database, err_t *err) 
     return 0;
 }
 
-static const format_t *format_of(const char *source) {
-    const format_t *format = format_packed(source) ? NULL : format_for_path(source);
+static const format_t *format_of(const char *path) {
+    const format_t *format = format_packed(path) ? NULL : format_for_path(path);
     static const char *const known[] = {"csv", "tsv", "ndjson", "json"};
     for (size_t i = 0; format && i < sizeof known / sizeof *known; i++)
         if (strcmp(format->name, known[i]) == 0)
@@ -66,9 +67,60 @@ static const format_t *format_of(const char *source) {
     return NULL;
 }
 
+static const option_t file_options[] = {
+    {"csv-separator", OPTION_TEXT, offsetof(format_settings_t, separator), NULL, "CHARACTER", "what separates fields: one character, or tab"},
+    {0},
+};
+
+/* FILE, FILE.csv?csv-separator=;  */
+typedef struct text_file {
+    char *path;
+    const format_t *format;
+    format_settings_t settings;
+} text_file_t;
+
+static void file_fini(text_file_t *file) {
+    option_fini(file_options, &file->settings);
+    mem_free(file->path);
+}
+
+static int file_parse(const char *source, text_file_t *file, err_t *err) {
+    const char *mark = strchr(source, '?');
+    char separator;
+    *file = (text_file_t){0};
+    char *before = mark && strchr(mark, '=') ? mem_text_n(source, (size_t) (mark - source)) : NULL;
+    bool query = before && format_of(before); /* else it is part of a name */
+    mem_free(before);
+    err_t why = {{0}};
+    if (query && option_from_query(file_options, &file->settings, source, &file->path, NULL, &why)) {
+        err_set(err, "%s; a table takes csv-separator alone", why.text);
+        goto failed;
+    }
+    if (!query)
+        file->path = mem_text(source);
+    file->format = format_of(file->path);
+    if (!file->format) {
+        err_set(err, "what is in it? A table's name ends in .csv .tsv .ndjson .jsonl or .json, or begins with sqlite:");
+        goto failed;
+    }
+    if (file->settings.separator && strcmp(file->format->name, "csv") != 0) {
+        err_set(err, "csv-separator is for tables whose name ends in .csv");
+        goto failed;
+    }
+    if (csv_separator(&file->settings, &separator, err) == 0)
+        return 0;
+failed:
+    file_fini(file);
+    return -1;
+}
+
 bool table_infers(const char *source) {
-    const format_t *format = is_sqlite(source) ? NULL : format_of(source);
-    return format && text_ends(format->name, "sv");
+    text_file_t file;
+    if (is_sqlite(source) || file_parse(source, &file, NULL))
+        return false;
+    bool infers = text_ends(file.format->name, "sv");
+    file_fini(&file);
+    return infers;
 }
 
 static bool is_word(text_t name) {
@@ -90,11 +142,15 @@ int table_check(const char *source, text_t *name, err_t *err) {
         database_fini(&database);
         return result;
     }
-    const char *base = strrchr(source, '/') ? strrchr(source, '/') + 1 : source;
+    text_file_t file;
+    if (file_parse(source, &file, err))
+        return -1;
+    const char *slash = strrchr(file.path, '/'), *base = source + (slash ? slash + 1 - file.path : 0);
     text_t stem = text_make(base, strcspn(base, "."));
     if (is_word(stem))
         *name = stem;
-    return format_of(source) ? 0 : err_set(err, "what is in it? A table's name ends in .csv .tsv .ndjson .jsonl or .json, or begins with sqlite:");
+    file_fini(&file);
+    return 0;
 }
 
 /* Versions. */
@@ -105,9 +161,10 @@ static int64_t ns_of(struct timespec time) {
 
 int table_look(const char *source, table_version_t *version, err_t *err) {
     database_t database = {0};
-    if (is_sqlite(source) && database_parse(source, &database, err))
+    text_file_t file = {0};
+    if (is_sqlite(source) ? database_parse(source, &database, err) : file_parse(source, &file, err))
         return -1;
-    const char *path = database.path ? database.path : source;
+    const char *path = database.path ? database.path : file.path;
     struct stat status;
     *version = (table_version_t){0};
     int result = stat(path, &status) ? err_errno(err, "%s", path) : 0;
@@ -125,6 +182,7 @@ int table_look(const char *source, table_version_t *version, err_t *err) {
         mem_free(log);
     }
     database_fini(&database);
+    file_fini(&file);
     return result;
 }
 
@@ -136,6 +194,8 @@ typedef struct reading {
     buf_t key, row;
     table_counts_t counts;
     buf_t columns;            /* the first row's, for people */
+    char separator;           /* of CSV; else 0 */
+    char other;               /* CSV of one column whose name has this in it: most likely the separator; else 0 */
     frame_builder_t builder;
     bool *found;              /* wanted columns that a row has */
     bool rigid;               /* all rows have the same columns */
@@ -185,6 +245,14 @@ static void put_columns(reading_t *reading, const uint8_t *record, size_t size) 
     }
 }
 
+static char other_separator(text_t name, char separator) {
+    static const char usual[] = ";\t|,";
+    for (const char *other = usual; *other; other++)
+        if (*other != separator && memchr(name.data, *other, name.size))
+            return *other;
+    return 0;
+}
+
 static void note_columns(reading_t *reading, const uint8_t *record, size_t size) {
     pack_cursor_t cursor = pack_cursor(record, size);
     uint32_t entries;
@@ -194,6 +262,8 @@ static void note_columns(reading_t *reading, const uint8_t *record, size_t size)
     for (uint32_t i = 0; i < entries && i < COLUMNS_SHOWN; i++) {
         if (!pack_read_string(&cursor, &name) || !pack_skip(&cursor))
             return;
+        if (entries == 1 && reading->separator)
+            reading->other = other_separator(name, reading->separator);
         buf_put_text(&reading->columns, i ? ", " : "");
         text_put_visible(&reading->columns, name, 40);
     }
@@ -278,16 +348,22 @@ static int feed(reading_t *reading, decoder_t *decoder, int fd, const char *path
     return result;
 }
 
-static int read_text(reading_t *reading, const char *path, err_t *err) {
-    format_settings_t settings = {0};
-    decoder_t *decoder;
-    if (format_of(path)->decoder_open(&decoder, &settings, err))
+static int read_text(reading_t *reading, const char *source, err_t *err) {
+    text_file_t file;
+    decoder_t *decoder = NULL;
+    if (file_parse(source, &file, err))
         return -1;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    int result = fd < 0 ? err_errno(err, "%s", path) : feed(reading, decoder, fd, path, err);
+    if (strcmp(file.format->name, "csv") == 0)
+        csv_separator(&file.settings, &reading->separator, err);
+    int result = file.format->decoder_open(&decoder, &file.settings, err), fd = -1;
+    if (result == 0) {
+        fd = open(file.path, O_RDONLY | O_CLOEXEC);
+        result = fd < 0 ? err_errno(err, "%s", file.path) : feed(reading, decoder, fd, file.path, err);
+        decoder_free(decoder);
+    }
     if (fd >= 0)
         close(fd);
-    decoder_free(decoder);
+    file_fini(&file);
     return result;
 }
 
@@ -355,6 +431,10 @@ static int check_columns(reading_t *reading, const char *source, err_t *err) {
     const table_shape_t *shape = reading->shape;
     if (!reading->counts.rows)
         return 0;
+    if (reading->counts.without_key == reading->counts.rows && reading->other)
+        return err_set(err, reading->other == '\t' ? "%s: its rows are one column, %s; where tabs separate columns, write ?csv-separator=tab behind the file's name"
+                                                   : "%s: its rows are one column, %s; where \"%c\" separates columns, write ?csv-separator=%c behind the file's name",
+                       source, buf_text(&reading->columns), reading->other, reading->other);
     if (reading->counts.without_key == reading->counts.rows)
         return err_set(err, "%s: no row has a key in the column %.*s; its columns are %s", source, (int) shape->keys[0].size, shape->keys[0].data,
                        buf_text(&reading->columns));

@@ -34,9 +34,13 @@ static json_t *stage_report(const audit_t *audit, const audit_stage_t *stage, au
     for (size_t age = 1; difference && age < audit_kept(audit); age++) /* the numbers of one moment: any will do */
         if (stage->entries[audit_slot(audit, age)].known && difference_of(&stage->entries[audit_slot(audit, age)]) == 0)
             difference = 0;
-    audit_verdict_t verdict = difference ? AUDIT_WRONG : AUDIT_BALANCED;
-    char text[200] = "";
-    if (difference)
+    audit_verdict_t verdict = stage->contradicted ? AUDIT_WRONG : !difference ? AUDIT_BALANCED : newest->killed ? AUDIT_UNKNOWN : AUDIT_WRONG;
+    char text[400] = "";
+    if (stage->contradicted)
+        snprintf(text, sizeof text, "%s", stage->contradicted);
+    else if (difference && newest->killed)
+        snprintf(text, sizeof text, "it was killed while it wrote its numbers; they are known when it is started again");
+    else if (difference)
         snprintf(text, sizeof text, "in + created is %lld %s than out + filtered + late + dead + dropped + held",
                  (long long) (difference < 0 ? -difference : difference), difference < 0 ? "less" : "more");
     json_t *report = json_pack("{s:s, s:s, s:s, s:b, s:I, s:s, s:s}", "name", stage->name, "tool", stage->tool, "role", stage->role, "known",
@@ -59,6 +63,7 @@ typedef struct sums {
     int64_t sent, received;
     bool waits;                       /* something is outstanding, or in a log */
     bool replaying;                   /* a replay has not come to its end */
+    bool catching_up;                 /* a sender is */
     bool known;
 } sums_t;
 
@@ -99,6 +104,7 @@ static sums_t sums_at(const flow_t *flow, size_t age) {
             sums.sent += (int64_t) entry->replayed;
             sums.replaying |= entry->replaying;
         }
+        sums.catching_up |= flow->sends[i] && entry->catching_up;
         if (flow->sends[i])
             sums.sent += sent_by(flow, slot, entry, &sums.waits);
         if ((flow->receives[i] || flow->sends[i]) && !entry->known && entry->runs)
@@ -114,6 +120,14 @@ static const audit_stage_t *began_anew(const flow_t *flow) {
         if ((flow->receives[i] || flow->sends[i]) && !stage->stateful && stage->starts > 1)
             return stage;
     }
+    return NULL;
+}
+
+/* What it counted in its last moments nobody knows; it comes to light when it is started again, or is counted anew. */
+static const audit_stage_t *was_killed(const flow_t *flow) {
+    for (size_t i = 0; i < flow->audit->count; i++)
+        if ((flow->receives[i] || flow->sends[i]) && flow->audit->stages[i].entries[audit_slot(flow->audit, 0)].killed)
+            return &flow->audit->stages[i];
     return NULL;
 }
 
@@ -134,7 +148,7 @@ static int64_t invented(const flow_t *flow) {
             continue;
         sums_t receivers = sums_at(flow, age);
         int64_t more = receivers.received - senders.sent;
-        return senders.known && receivers.known && more > 0 ? more : 0;
+        return senders.known && !senders.catching_up && receivers.known && more > 0 ? more : 0;
     }
     return 0;
 }
@@ -155,6 +169,15 @@ static bool stands_still(const flow_t *flow) {
     return false;
 }
 
+/* Why what was sent and what was received differ, when nothing is wrong. */
+static const char *on_its_way(const flow_t *flow, const sums_t *sums) {
+    if (sums->sent <= sums->received)
+        return sums->catching_up ? "a sender processes again what it had sent before it was killed" : "numbers move";
+    if (sums->replaying)
+        return "a replay is under way, or was interrupted and goes on";
+    return any_runs(flow) ? "in flight" : "waits in the sender's log";
+}
+
 static audit_verdict_t judge(const flow_t *flow, sums_t *shown, char *text, size_t size) {
     *shown = sums_at(flow, 0);
     for (size_t age = 0; age < audit_kept(flow->audit); age++) {
@@ -170,17 +193,17 @@ static audit_verdict_t judge(const flow_t *flow, sums_t *shown, char *text, size
         return AUDIT_UNKNOWN;
     }
     int64_t more = invented(flow), way = shown->sent - shown->received;
-    if (more > 0) {
+    bool lost = way > 0 && !shown->waits && !shown->replaying && shown->known && stands_still(flow);
+    const audit_stage_t *killed = more > 0 || lost ? was_killed(flow) : NULL;
+    if (killed)
+        snprintf(text, size, "%s was killed, and what it had counted last is known when it is started again", killed->name);
+    else if (more > 0)
         snprintf(text, size, "%lld more were received than were sent", (long long) more);
-        return AUDIT_WRONG;
-    }
-    if (way > 0 && !shown->waits && !shown->replaying && shown->known && stands_still(flow)) {
+    else if (lost)
         snprintf(text, size, "%lld that were sent did not arrive, and nothing is under way", (long long) way);
-        return AUDIT_WRONG;
-    }
-    snprintf(text, size, way <= 0 ? "numbers move" : shown->replaying ? "a replay is under way, or was interrupted and goes on"
-                                                 : any_runs(flow) ? "in flight" : "waits in the sender's log");
-    return AUDIT_MOVING;
+    else
+        snprintf(text, size, "%s", on_its_way(flow, shown));
+    return killed ? AUDIT_UNKNOWN : more > 0 || lost ? AUDIT_WRONG : AUDIT_MOVING;
 }
 
 static json_t *flow_report(const flow_t *flow, audit_verdict_t *worst) {

@@ -20,10 +20,14 @@ void audit_read(audit_t *audit, const json_t *status);
 json_t *audit_save(const audit_t *audit);
 bool audit_load(audit_t *audit, const json_t *saved);
 
+/* Of a stage that does not run: its directory is compared with the last reading. What contradicts it is wrong. False: it has counts there, and was not
+ * in the reading at all. */
+bool audit_check_disk(audit_t *audit, const char *stage, const char *directory);
+
 typedef enum audit_verdict {
     AUDIT_BALANCED,
     AUDIT_MOVING,                     /* nothing is wrong; something is still under way */
-    AUDIT_UNKNOWN,                    /* a stage without state was started anew: its numbers began at 0 */
+    AUDIT_UNKNOWN,                    /* a stage without state was started anew, and its numbers began at 0; or one was killed, and its last ones are missing */
     AUDIT_WRONG,
 } audit_verdict_t;
 extern const char *const audit_verdict_names[4];      /* balanced moving unknown wrong */

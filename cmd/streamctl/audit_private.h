@@ -26,6 +26,8 @@ typedef struct audit_entry {          /* a stage in one reading */
     bool replaying;                   /* or are still to come, of these */
     double spooled;                   /* frames in its log that are still needed */
     bool runs;
+    bool killed;                      /* it had counted more when it died than it had said */
+    bool catching_up;                 /* it processes again what it had before it was killed: it will have counted more */
     audit_end_t *ends;
     size_t end_count;
 } audit_entry_t;
@@ -36,6 +38,7 @@ typedef struct audit_stage {
     size_t input_count;
     bool stateful;                    /* its numbers survive its death */
     uint64_t starts;
+    char *contradicted;               /* what is wrong with its directory; NULL: nothing is known to be */
     audit_entry_t entries[AUDIT_READINGS];
 } audit_stage_t;
 
@@ -54,5 +57,14 @@ static inline size_t audit_kept(const audit_t *audit) {
 static inline size_t audit_slot(const audit_t *audit, size_t age) {
     return (size_t) (audit->readings - 1 - age) % AUDIT_READINGS;
 }
+
+/* ---- audit_disk.c ---- */
+
+/* The last counts of a stage that came to an orderly end and does not run, from its directory. */
+typedef struct audit_last {
+    int64_t ledger[LEDGER_COUNT];
+    uint64_t frames, spooled;         /* in its log, ever; still needed */
+} audit_last_t;
+bool audit_last_read(audit_last_t *last, const char *directory);
 
 #endif

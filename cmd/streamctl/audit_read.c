@@ -35,6 +35,7 @@ static void stages_clear(audit_t *audit) {
         mem_free(stage->stream);
         mem_free(stage->tool);
         mem_free(stage->role);
+        mem_free(stage->contradicted);
         mem_free(stage->inputs);
     }
     mem_free(audit->stages);
@@ -152,17 +153,40 @@ static void read_end(audit_entry_t *entry, const metrics_sample_t *sample) {
         end->outstanding = sample->value;
 }
 
-static void read_entry(audit_entry_t *entry, const char *path) {
-    metrics_snapshot_t snapshot;
-    if (metrics_read(path, &snapshot, NULL))
+/* Of one that was not started since, or could not be: what it had counted in the end. */
+static void read_last(audit_entry_t *entry, const char *directory) {
+    audit_last_t last;
+    if (!*directory || !audit_last_read(&last, directory))
         return;
     entry->known = true;
+    memcpy(entry->ledger, last.ledger, sizeof entry->ledger);
+    entry->spooled = (double) last.spooled;
+}
+
+static void read_numbers(audit_entry_t *entry, const metrics_snapshot_t *snapshot, int pid) {
+    bool ended = snapshot->state == STAGE_FINISHED || snapshot->state == STAGE_FAILED;
+    entry->known = true;
+    entry->killed = !ended && snapshot->pid != pid;
+    entry->catching_up = metrics_sum(snapshot, "stream_replaying") > 0;
     for (unsigned i = 0; i < LEDGER_COUNT; i++)
-        entry->ledger[i] = (int64_t) metrics_sum(&snapshot, metric_names[i]);
-    entry->spooled = metrics_sum(&snapshot, "stream_spool_frames");
-    for (size_t i = 0; i < snapshot.count; i++)
-        read_end(entry, &snapshot.samples[i]);
-    metrics_snapshot_fini(&snapshot);
+        entry->ledger[i] = (int64_t) metrics_sum(snapshot, metric_names[i]);
+    entry->spooled = metrics_sum(snapshot, "stream_spool_frames");
+    for (size_t i = 0; i < snapshot->count; i++)
+        read_end(entry, &snapshot->samples[i]);
+}
+
+static void read_entry(audit_entry_t *entry, const json_t *told) {
+    metrics_snapshot_t snapshot;
+    int pid = (int) json_integer_value(json_object_get(told, "pid"));
+    bool there = metrics_read(member(told, "metrics"), &snapshot, NULL) == 0;
+    bool starting = there && snapshot.state == STAGE_STARTING && snapshot.pid == pid;      /* its counts are still 0 */
+    entry->runs = pid > 0;
+    if (there && !starting && metrics_find(&snapshot, metric_names[LEDGER_IN]))
+        read_numbers(entry, &snapshot, pid);
+    else if (!entry->runs)
+        read_last(entry, member(told, "state_dir"));
+    if (there)
+        metrics_snapshot_fini(&snapshot);
 }
 
 /* What replays have sent, or are sending, to each group; its first stage stands for it. */
@@ -198,8 +222,7 @@ void audit_read(audit_t *audit, const json_t *status) {
         stage->starts = (uint64_t) json_integer_value(json_object_get(told, "starts"));
         stage->stateful = json_is_string(json_object_get(told, "state_dir")) && !state_was_reset(member(told, "state_dir"));
         stage->starts += !stage->stateful && json_is_string(json_object_get(told, "state_dir"));    /* of its former life */
-        read_entry(entry, member(told, "metrics"));
-        entry->runs = json_integer_value(json_object_get(told, "pid")) > 0;
+        read_entry(entry, told);
     }
     /* After the receivers: what a replay has begun to send since then is under way. */
     const char *state = json_array_size(list) ? member(json_array_get(list, 0), "state_dir") : "", *slash = strrchr(state, '/');
@@ -222,8 +245,9 @@ static json_t *entry_json(const audit_stage_t *stage, const audit_entry_t *entry
                                               (json_int_t) end->events, "dropped", (json_int_t) end->dropped, "outstanding",
                                               end->outstanding));
     }
-    return json_pack("{s:b, s:I, s:b, s:o, s:I, s:b, s:f, s:o}", "known", entry->known, "starts", (json_int_t) stage->starts, "stateful",
-                     stage->stateful, "ledger", ledger, "replayed", (json_int_t) entry->replayed, "replaying", entry->replaying, "spooled", entry->spooled, "ends", ends);
+    return json_pack("{s:b, s:b, s:I, s:b, s:o, s:I, s:b, s:f, s:o}", "known", entry->known, "killed", entry->killed, "starts",
+                     (json_int_t) stage->starts, "stateful", stage->stateful, "ledger", ledger, "replayed", (json_int_t) entry->replayed,
+                     "replaying", entry->replaying, "spooled", entry->spooled, "ends", ends);
 }
 
 json_t *audit_save(const audit_t *audit) {
@@ -259,6 +283,7 @@ bool audit_load(audit_t *audit, const json_t *saved) {
         stage->starts = (uint64_t) json_integer_value(json_object_get(told, "starts"));
         stage->stateful = json_is_true(json_object_get(told, "stateful"));
         entry->known = json_is_true(json_object_get(told, "known"));
+        entry->killed = json_is_true(json_object_get(told, "killed"));
         entry->replayed = (uint64_t) json_integer_value(json_object_get(told, "replayed"));
         entry->replaying = json_is_true(json_object_get(told, "replaying"));
         entry->spooled = json_number_value(json_object_get(told, "spooled"));

@@ -60,6 +60,31 @@ static bool read_remains(audit_t *audit, const topology_t *topology) {
     return any;
 }
 
+/* What it wrote when it was stopped. */
+static int read_saved(audit_t *audit, const config_t *config) {
+    err_t err = {{0}};
+    if (!config->state_dir)
+        return command_failed("%s does not run, and without a state_dir nothing is left of its numbers", config->path);
+    json_t *saved = state_ledger_read(config->state_dir, &err);
+    int status = 0;
+    if (!saved)
+        status = command_failed("%s does not run, and %s", config->path, err.text);
+    else if (!audit_load(audit, saved))
+        status = command_failed("%s does not run, and its ledger in %s is none that this version reads", config->path, config->state_dir);
+    json_decref(saved);
+    return status;
+}
+
+static int check_disk(audit_t *audit, const topology_t *topology) {
+    int status = 0;
+    for (size_t i = 0; i < topology->count; i++) {
+        const topology_stage_t *stage = &topology->stages[i];
+        if (stage->state && !audit_check_disk(audit, stage->name, stage->state))
+            status = command_failed("not balanced: %s has counts in %s, and the ledger in state_dir knows nothing of it", stage->name, stage->state);
+    }
+    return status;
+}
+
 static int read_stopped(audit_t *audit, const char *path, const char *run_dir) {
     config_t *config = NULL;
     topology_t *topology = NULL;
@@ -69,15 +94,12 @@ static int read_stopped(audit_t *audit, const char *path, const char *run_dir) {
     if (tools_load_config(&config, path, &errors, NULL)) {
         config_errors_print(&errors, path, stderr);
         status = EXIT_FAILURE;
-    } else if (topology_new(&topology, config, run_dir, &err)) {
+    } else if (topology_new(&topology, config, run_dir, &err))
         status = command_failed("%s", err.text);
-    } else if (!read_remains(audit, topology)) {
-        json_t *saved = config->state_dir ? state_ledger_read(config->state_dir) : NULL;
-        if (!saved || !audit_load(audit, saved))
-            status = command_failed("%s does not run%s", path, config->state_dir ? ", and has left no ledger yet"
-                                                                                 : ", and without a state_dir nothing is left of its numbers");
-        json_decref(saved);
-    }
+    else if (!read_remains(audit, topology))
+        status = read_saved(audit, config);
+    if (status == 0)
+        status = check_disk(audit, topology);
     topology_free(topology);
     config_free(config);
     config_errors_fini(&errors);
@@ -92,8 +114,9 @@ static void print_stage(const json_t *stage) {
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         printf(" %11lld", (long long) json_integer_value(json_object_get(stage, keys[i])));
     bool known = json_is_true(json_object_get(stage, "known"));
-    bool wrong = strcmp(text_member(stage, "verdict"), "wrong") == 0;
-    printf("  %s%s\n", wrong ? "WRONG: " : known ? "balanced" : "never ran", text_member(stage, "text"));
+    const char *verdict = text_member(stage, "verdict");
+    bool wrong = strcmp(verdict, "wrong") == 0, open = strcmp(verdict, "unknown") == 0;
+    printf("  %s%s\n", wrong ? "WRONG: " : open ? "cannot be told: " : known ? "balanced" : "never ran", text_member(stage, "text"));
 }
 
 static void print_link(const json_t *link) {

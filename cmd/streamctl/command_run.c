@@ -49,14 +49,14 @@ static void report(const instance_t *instance, char kind, const char *text) {
         dprintf(instance->report, "%c%s\n", kind, text);
 }
 
-static void on_settled(void *argument, bool good, const char *reason) {
+static void on_settled(void *argument, const char *failed, const char *reason) {
     instance_t *instance = argument;
     const char *address = supervisor_address(instance->supervisor);
-    if (good) {
+    if (!failed) {
         log_info("everything is ready%s%s", *address ? "; dashboard: " : "", address);
         report(instance, '+', address);
     } else {
-        log_error("cannot start: %s", reason);
+        log_error("cannot start: %s has failed", failed);
         report(instance, '-', reason);
         instance->never_ran = true;
         supervisor_abandon(instance->supervisor);
@@ -189,6 +189,8 @@ static int live(instance_t *instance) {
         loop_signal(instance->loop, SIGTERM, on_signal, instance);
         if (instance->foreground)
             loop_signal(instance->loop, SIGHUP, on_signal, instance);
+        if (instance->config->state_dir)
+            state_ledger_remove(instance->config->state_dir);
         log_info("starting %zu stages of %s", instance->topology->count, instance->config->path);
         supervisor_start(instance->supervisor);
         loop_run(instance->loop);

@@ -211,5 +211,7 @@ static int run(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     open_standard();
-    return file_end_output("streamctl", run(argc, argv));
+    int status = run(argc, argv);
+    log_close();
+    return file_end_output("streamctl", status);
 }

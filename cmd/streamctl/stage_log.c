@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -14,7 +15,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 
-#define LINE_MAX_BYTES 4096
+#define LINE_MAX_BYTES (PIPE_BUF - 1) /* and its end */
 
 struct stage_log {
     loop_t *loop;
@@ -103,6 +104,10 @@ static const char *words_of(const char *line, bool *error) {
 static void end_line(stage_log_t *log) {
     char line[LINE_MAX_BYTES + 1];
     memcpy(line, log->line, log->line_size);
+    if (log->echo) {
+        line[log->line_size] = '\n';
+        log_relay(line, log->line_size + 1);
+    }
     line[log->line_size] = 0;
     log->line_size = 0;
     bool error;
@@ -116,8 +121,6 @@ static void end_line(stage_log_t *log) {
 
 static void take(stage_log_t *log, const char *bytes, size_t size) {
     write_file(log, bytes, size);
-    if (log->echo)
-        file_write_all(STDERR_FILENO, bytes, size, NULL);
     for (size_t i = 0; i < size; i++) {
         if (bytes[i] == '\n')
             end_line(log);

@@ -8,7 +8,7 @@
 #include "net/loop.h"
 
 /* What a stage writes to stderr: kept in a file that is renamed to FILE.1 when it has grown to a limit, shown on our stderr when
- * `echo`, and its last words remembered for the status. */
+ * `echo` (lines longer than PIPE_BUF cut, and lost while there is no room: log.h), and its last words remembered for the status. */
 typedef struct stage_log stage_log_t;
 
 stage_log_t *stage_log_new(loop_t *loop, const char *path, uint64_t limit, bool echo);

@@ -176,12 +176,22 @@ int state_ledger_write(const char *state_dir, json_t *ledger, err_t *err) {
     return result;
 }
 
-json_t *state_ledger_read(const char *state_dir) {
+json_t *state_ledger_read(const char *state_dir, err_t *err) {
     char *path = mem_format("%s/ledger", state_dir);
     buf_t text = {0};
     json_error_t error;
-    json_t *ledger = file_read(path, LEDGER_MAX, &text, NULL) ? NULL : json_loadb((const char *) text.data, text.size, 0, &error);
+    json_t *ledger = NULL;
+    if (access(path, F_OK))
+        err_set(err, "has left no ledger: it has not run yet, or was killed, and then its stages know their counts when they are started again");
+    else if (file_read(path, LEDGER_MAX, &text, err) == 0 && !(ledger = json_loadb((const char *) text.data, text.size, 0, &error)))
+        err_set(err, "its ledger %s is damaged in line %d: %s", path, error.line, error.text);
     buf_fini(&text);
     mem_free(path);
     return ledger;
+}
+
+void state_ledger_remove(const char *state_dir) {
+    char *path = mem_format("%s/ledger", state_dir);
+    unlink(path);
+    mem_free(path);
 }

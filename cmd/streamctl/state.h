@@ -20,8 +20,9 @@ void state_note(const topology_stage_t *stage);
 /* False: its state was made by something else; *what names it ("program", "source"). */
 bool state_fits(const topology_stage_t *stage, const char **what);
 
-/* The ledger that a stopped instance left (audit_save): written (the value is taken), and read back; NULL: there is none. */
+/* The ledger that a stopped instance left (audit_save): written (the value is taken), and read back: NULL, with the reason. One that runs has none. */
 int state_ledger_write(const char *state_dir, json_t *ledger, err_t *err);
-json_t *state_ledger_read(const char *state_dir);
+json_t *state_ledger_read(const char *state_dir, err_t *err);
+void state_ledger_remove(const char *state_dir);
 
 #endif

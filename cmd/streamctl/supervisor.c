@@ -95,6 +95,12 @@ static void progress(const child_t *child, const char *what) {
         supervisor->setup.progress(supervisor->setup.argument, text);
 }
 
+/* Why it ended, for our log: in the foreground its own words, which stand there already, are not said again. */
+static const char *why(const child_t *child) {
+    bool said = child->supervisor->setup.foreground && strcmp(child->message, stage_log_words(child->log)) == 0;
+    return said ? "" : child->message;
+}
+
 /* The process died and should come back: when, or not any more. */
 static void act_retry(child_t *child) {
     int64_t now = clock_monotonic();
@@ -115,9 +121,9 @@ static void act_retry(child_t *child) {
     int64_t unit = delay > NS_PER_S ? NS_PER_S : NS_PER_S / 10;
     put_duration(when, sizeof when, (delay + unit / 2) / unit * unit);
     if (delay)
-        snprintf(what, sizeof what, "%s%s%.300s; trying again in %s", child->last_exit, child->message[0] ? ": " : "", child->message, when);
+        snprintf(what, sizeof what, "%s%s%.300s; trying again in %s", child->last_exit, *why(child) ? ": " : "", why(child), when);
     else
-        snprintf(what, sizeof what, "%s%s%.300s; starting it again", child->last_exit, child->message[0] ? ": " : "", child->message);
+        snprintf(what, sizeof what, "%s%s%.300s; starting it again", child->last_exit, *why(child) ? ": " : "", why(child));
     log_warning("%s: %s", child->stage->name, what);
     progress(child, what);
     set_timer(child, delay);
@@ -189,7 +195,7 @@ void child_event(child_t *child, machine_event_t event) {
     if (before != step.next)
         log_debug("%s: %s -> %s", child->stage->name, machine_state_names[before], machine_state_names[step.next]);
     if (step.next == MACHINE_FAILED && before != MACHINE_FAILED) {
-        log_error("%s: %s%s%s", child->stage->name, child->last_exit, child->message[0] ? ": " : "", child->message);
+        log_error("%s: %s%s%s", child->stage->name, child->last_exit, *why(child) ? ": " : "", why(child));
         child->supervisor->failed = true;
     }
     act(child, step.action);
@@ -285,10 +291,10 @@ static void shutdown_step(supervisor_t *supervisor) {
     }
 }
 
-static void settle(supervisor_t *supervisor, bool good, const char *reason) {
+static void settle(supervisor_t *supervisor, const char *failed, const char *reason) {
     supervisor->settled = true;
     if (supervisor->setup.settled)
-        supervisor->setup.settled(supervisor->setup.argument, good, reason);
+        supervisor->setup.settled(supervisor->setup.argument, failed, reason);
 }
 
 static void check_settled(supervisor_t *supervisor) {
@@ -299,12 +305,12 @@ static void check_settled(supervisor_t *supervisor) {
             char reason[700];
             snprintf(reason, sizeof reason, "%s: %s%s%s", child->stage->name, child->last_exit, child->message[0] ? ": " : "",
                      child->message);
-            settle(supervisor, false, reason);
+            settle(supervisor, child->stage->name, reason);
         }
         waiting |= child->state == MACHINE_STARTING || child->state == MACHINE_BACKOFF || child->state == MACHINE_DRAINING;
     }
     if (!waiting && !supervisor->settled)
-        settle(supervisor, true, NULL);
+        settle(supervisor, NULL, NULL);
 }
 
 static bool all_finished(const supervisor_t *supervisor) {

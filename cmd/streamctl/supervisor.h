@@ -18,8 +18,8 @@ typedef struct supervisor_setup {
     const topology_t *topology;
     bool foreground;                  /* stages' messages also go to stderr, broadcast's stdout is ours */
     bool leave_when_finished;         /* all work done, or blocked for good: leave instead of waiting for new orders */
-    /* Once: every stage is ready (or has finished already), or one failed for good and why. May be NULL. */
-    void (*settled)(void *argument, bool good, const char *reason);
+    /* Once: every stage is ready (or has finished already: failed is NULL), or one failed for good, which our log has told, and why. May be NULL. */
+    void (*settled)(void *argument, const char *failed, const char *reason);
     void (*gone)(void *argument);     /* all processes have ended */
     void (*progress)(void *argument, const char *text);  /* before it is settled: what goes wrong meanwhile; may be NULL */
     void *argument;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log_output.h"
 #include "base/text.h"
 
 /* The text, which may be made of the present one. */
@@ -62,6 +63,10 @@ int err_wrap(err_t *err, const char *format, ...) {
 }
 
 _Noreturn void err_panic(const char *file, int line, const char *what) {
-    fprintf(stderr, "panic: %s:%d: %s\n", file, line, what);
+    char text[1024];
+    int length = snprintf(text, sizeof text - 1, "panic: %s:%d: %s", file, line, what);
+    size_t size = length < (int) sizeof text - 1 ? (size_t) length : sizeof text - 2;
+    text[size] = '\n';
+    log_output_last_words(text, size + 1);
     abort();
 }

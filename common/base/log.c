@@ -1,14 +1,16 @@
-/* The log: one line per message on stderr, written with one write so that lines of several processes do not mix. */
+/* The log: one line per message on stderr, written with one write so that lines of several processes do not mix. Nobody waits for it: lines
+ * that find no room are counted, and the next one that finds some says how many. The last error of them is kept and follows. */
 #include "base/log.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "base/clock.h"
+#include "base/log_output.h"
 #include "base/text.h"
 
 #define TEXT_MAX 2048 /* bytes of a message before, */
@@ -21,7 +23,11 @@ static struct {
     log_level_t level;
     log_listener_fn *listener;
     bool busy; /* a listener that logs must not call itself */
-} the_log = {.level = LOG_INFO};
+    pthread_mutex_t lock; /* of what follows */
+    uint64_t lost;
+    char kept[PIPE_BUF]; /* the last error that found no room: why a process ended should be told */
+    size_t kept_size;
+} the_log = {.level = LOG_INFO, .lock = PTHREAD_MUTEX_INITIALIZER};
 
 void log_open(const char *tool, const char *name, log_level_t level) {
     snprintf(the_log.tool, sizeof the_log.tool, "%s", tool);
@@ -41,6 +47,73 @@ void log_listen(log_listener_fn *listener) {
     the_log.listener = listener;
 }
 
+/* What stands in front of a message. */
+static void put_head(buf_t *line, log_level_t level) {
+    char stamp[32];
+    struct timespec now;
+    struct tm utc;
+    clock_gettime(CLOCK_REALTIME, &now);
+    strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", gmtime_r(&now.tv_sec, &utc));
+    buf_format(line, "%s.%03ldZ %s %s%s%s%s ", stamp, now.tv_nsec / 1000000, log_level_names[level],
+               the_log.tool[0] ? the_log.tool : "stream", the_log.name[0] ? "[" : "", the_log.name,
+               the_log.name[0] ? "]" : "");
+}
+
+/* True: nothing is left to be said of what found no room. */
+static bool catch_up(void) {
+    bool done = true;
+    if (the_log.lost) {
+        buf_t line = {0};
+        put_head(&line, LOG_WARNING);
+        buf_format(&line, "%llu line%s of the log before this one found no room on standard error and are lost\n",
+                   (unsigned long long) the_log.lost, the_log.lost == 1 ? "" : "s");
+        done = log_output_write(buf_text(&line), line.size);
+        buf_fini(&line);
+    }
+    if (done)
+        the_log.lost = 0;
+    if (done && the_log.kept_size)
+        done = log_output_write(the_log.kept, the_log.kept_size);
+    if (done)
+        the_log.kept_size = 0;
+    return done;
+}
+
+static void put_line(const char *line, size_t size, bool keep) {
+    pthread_mutex_lock(&the_log.lock);
+    if (!catch_up() || !log_output_write(line, size)) {
+        the_log.lost += !keep || the_log.kept_size;
+        if (keep && size <= sizeof the_log.kept) {
+            memcpy(the_log.kept, line, size);
+            the_log.kept_size = size;
+        }
+    }
+    pthread_mutex_unlock(&the_log.lock);
+}
+
+bool log_behind(void) {
+    pthread_mutex_lock(&the_log.lock);
+    bool behind = the_log.lost || the_log.kept_size;
+    pthread_mutex_unlock(&the_log.lock);
+    return behind;
+}
+
+bool log_catch_up(void) {
+    pthread_mutex_lock(&the_log.lock);
+    bool done = catch_up();
+    pthread_mutex_unlock(&the_log.lock);
+    return done;
+}
+
+void log_close(void) {
+    for (int i = 0; i < LOG_OUTPUT_TRIES && !log_catch_up(); i++)
+        log_output_pause();
+}
+
+void log_relay(const char *line, size_t size) {
+    put_line(line, size, false);
+}
+
 void log_at(log_level_t level, const char *format, ...) {
     if (!log_enabled(level))
         return;
@@ -53,15 +126,8 @@ void log_at(log_level_t level, const char *format, ...) {
     size_t size = strlen(text);
     while (size && text[size - 1] == '\n')
         size--;
-    char stamp[32];
-    struct timespec now;
-    struct tm utc;
-    clock_gettime(CLOCK_REALTIME, &now);
-    strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", gmtime_r(&now.tv_sec, &utc));
     buf_t line = {0};
-    buf_format(&line, "%s.%03ldZ %s %s%s%s%s ", stamp, now.tv_nsec / 1000000, log_level_names[level],
-               the_log.tool[0] ? the_log.tool : "stream", the_log.name[0] ? "[" : "", the_log.name,
-               the_log.name[0] ? "]" : "");
+    put_head(&line, level);
     size_t start = line.size;
     text_put_visible(&line, text_make(text, size), SHOWN_MAX); /* what came in with the text cannot begin another line */
     if (cut)
@@ -72,10 +138,7 @@ void log_at(log_level_t level, const char *format, ...) {
         the_log.busy = false;
     }
     buf_put_byte(&line, '\n');
-    ssize_t written;
-    do
-        written = write(STDERR_FILENO, line.data, line.size);
-    while (written < 0 && errno == EINTR);
+    put_line(buf_text(&line), line.size, level == LOG_ERROR);
     buf_fini(&line);
     errno = saved;
 }

@@ -2,6 +2,7 @@
 #define BASE_LOG_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* One line per message on stderr: "2026-01-02T03:04:05.678Z warning ingest[sensors] text". The text says
@@ -21,6 +22,17 @@ void log_at(log_level_t level, const char *format, ...) __attribute__((format(pr
 #define log_warning(...) log_at(LOG_WARNING, __VA_ARGS__)
 #define log_info(...) log_at(LOG_INFO, __VA_ARGS__)
 #define log_debug(...) log_at(LOG_DEBUG, __VA_ARGS__)
+
+/* Nobody waits for who reads stderr: lines that find no room there are counted and lost, all but the last error. log_catch_up says how many
+ * they were and gives that error once there is room; true: nothing is left to be said. The loop calls it each LOG_BEHIND_NS, every new line does. */
+#define LOG_BEHIND_NS INT64_C(1000000000)
+bool log_behind(void);
+bool log_catch_up(void);
+/* Before the process leaves: gives what is left to be said up to a second to find room. */
+void log_close(void);
+
+/* A line of somebody else's log with its end, of at most PIPE_BUF bytes: it goes to stderr as it is, or is lost as above. */
+void log_relay(const char *line, size_t size);
 
 /* Called with every warning and error that is written, for the metrics' notices. One listener. */
 typedef void log_listener_fn(log_level_t level, const char *text);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/log_output.h"
 
 #define BLOCK_SIZE (64 * 1024 - 64)
 #define KEEP_DEFAULT (1024 * 1024)
@@ -20,7 +21,9 @@ struct arena_block {
 };
 
 static _Noreturn void out_of_memory(size_t size) {
-    fprintf(stderr, "fatal: out of memory (%zu bytes asked for)\n", size);
+    char line[80];
+    int length = snprintf(line, sizeof line, "fatal: out of memory (%zu bytes asked for)\n", size);
+    log_output_last_words(line, (size_t) length);
     _exit(1);
 }
 

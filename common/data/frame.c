@@ -99,13 +99,17 @@ static void put_durable_log(buf_t *out, const frame_number_t *number) {
     }
     if (number->past_count)
         put_past(out, number->past, number->past_count);
+    if (number->replaces.size) {
+        pack_text(out, "replaces");
+        buf_put(out, number->replaces.data, number->replaces.size);
+    }
 }
 
 void frame_put_header(buf_t *out, const frame_t *frame, const frame_number_t *number) {
     bool watermark = frame->watermark != FRAME_NO_WATERMARK;
     pack_map(out, 7 + watermark + frame->data_time + frame->end + (frame->lengths != NULL) + (number->receiver != 0) +
                       (number->attempt != 0) + (number->refused != 0) + (number->bye != 0) + number->has_stable + number->hurry +
-                      (number->past_count != 0));
+                      (number->past_count != 0) + (number->replaces.size != 0));
     pack_text(out, "v");
     pack_uint(out, 1);
     pack_text(out, "o");
@@ -152,16 +156,43 @@ static bool read_flag(pack_cursor_t *cursor, bool *flag) {
 }
 
 /* An origin names a peer in logs and acknowledgement topics: text without control characters. */
+static bool read_name(pack_cursor_t *cursor, text_t *origin) {
+    if (!pack_read_string(cursor, origin) || origin->size > FRAME_ORIGIN_MAX)
+        return false;
+    for (size_t i = 0; i < origin->size; i++)
+        if ((unsigned char) origin->data[i] < 0x20 || origin->data[i] == 0x7f)
+            return false;
+    return true;
+}
+
 static bool read_origin(pack_cursor_t *cursor, frame_t *frame) {
     text_t origin;
-    if (!pack_read_string(cursor, &origin) || origin.size > FRAME_ORIGIN_MAX)
+    if (!read_name(cursor, &origin))
         return false;
-    for (size_t i = 0; i < origin.size; i++)
-        if ((unsigned char) origin.data[i] < 0x20 || origin.data[i] == 0x7f)
-            return false;
     if (origin.size)
         memcpy(frame->origin, origin.data, origin.size);
     frame->origin[origin.size] = 0;
+    return true;
+}
+
+static bool read_replaces(pack_cursor_t *cursor, frame_t *frame) {
+    uint32_t count;
+    text_t origin;
+    if (!pack_read_array(cursor, &count) || count > FRAME_REPLACES_MAX)
+        return false;
+    const uint8_t *first = cursor->at;
+    for (uint32_t i = 0; i < count; i++)
+        if (!read_name(cursor, &origin))
+            return false;
+    frame->replaces = text_make((const char *) first, (size_t) (cursor->at - first));
+    return true;
+}
+
+bool frame_replaces(text_t *rest, text_t *origin) {
+    pack_cursor_t cursor = pack_cursor(rest->data, rest->size);
+    if (!rest->size || !pack_read_string(&cursor, origin))
+        return false;
+    *rest = text_make((const char *) cursor.at, (size_t) (cursor.end - cursor.at));
     return true;
 }
 
@@ -213,6 +244,8 @@ static bool read_field(text_t key, pack_cursor_t *cursor, frame_t *frame, header
         return pack_read_uint(cursor, &frame->refused);
     else if (text_is(key, "bye"))
         return pack_read_uint(cursor, &frame->bye);
+    else if (text_is(key, "replaces"))
+        return read_replaces(cursor, frame);
     return pack_skip(cursor);
 }
 

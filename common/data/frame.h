@@ -8,6 +8,7 @@
 
 #include "base/buffer.h"
 #include "base/err.h"
+#include "base/text.h"
 
 /* Events and frames: stream-frame(5) draws the format. A frame is immutable once made and shared by
  * reference; its bytes are decoded in place. */
@@ -31,6 +32,9 @@ typedef struct frame_past {
  * the pairs up to it, or of all. *known: it is one of them, or was before there were so many that it is not named any more. */
 uint64_t frame_common(const frame_past_t *past, unsigned count, uint64_t epoch, bool *known);
 
+/* Origins that are no more: the sender is what was made of them with --reset. In a packed array of at most so many. */
+#define FRAME_REPLACES_MAX 8
+
 typedef struct frame {
     atomic_uint references;
     uint32_t events;                   /* n */
@@ -43,6 +47,7 @@ typedef struct frame {
     bool hurry;                        /* h: the sender's log is half full: make frames durable soon */
     frame_past_t past[FRAME_PAST_MAX]; /* c: epochs that this one continues, latest first */
     uint8_t past_count;
+    text_t replaces;                   /* for frame_replaces; empty: nobody. Borrowed from the header */
     int64_t ingest_time;               /* t: ns since 1970, oldest event */
     int64_t watermark;                 /* w: ns, or FRAME_NO_WATERMARK */
     bool end;                          /* the last frame of a stream; it may hold no events */
@@ -71,6 +76,7 @@ typedef struct frame_number {
     bool hurry;
     const frame_past_t *past;
     unsigned past_count;
+    text_t replaces;                   /* an array of origins, packed; empty: left out */
 } frame_number_t;
 void frame_put_header(buf_t *out, const frame_t *frame, const frame_number_t *number);
 
@@ -81,6 +87,8 @@ void frame_put_header(buf_t *out, const frame_t *frame, const frame_number_t *nu
 int frame_decode(frame_t *frame, const void *topic, size_t topic_size, const void *header, size_t header_size,
                  const void *body, size_t body_size, size_t max, err_t *err);
 int frame_verify(const frame_t *frame, err_t *err);
+/* The origins that the frame's sender replaces, one after the other: begin with frame->replaces. False: no more. */
+bool frame_replaces(text_t *rest, text_t *origin);
 
 /* One event, in place. */
 typedef struct event {

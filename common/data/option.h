@@ -45,6 +45,7 @@ typedef struct option {
      *   "!a"                  it is not given
      *   "@tls:mqtts://"       a fact that is no option, and the words that the error has for it, up to the next comma; the last of alternatives */
     const char *needs;
+    bool readable;                     /* TEXT: names a file that must be there when we start */
 } option_t;
 
 /* Tables end with an entry whose name is NULL. */
@@ -75,6 +76,9 @@ int option_check_needs(const option_given_t *given, const option_scope_t *scope,
 
 /* The same for one option of a JSON object: `holds` is asked for everything, and the error names keys: "\"rotate_wait\" needs \"follow\"". */
 int option_check_needs_json(const option_t *option, bool (*holds)(const void *argument, text_t name, text_t value), const void *argument, err_t *err);
+
+/* "--tls-ca x.pem: No such file or directory", for the first of the given options whose file cannot be read. */
+int option_check_files(const option_given_t *given, const option_scope_t *scope, err_t *err);
 
 /* The option of that name (- and _ alike), or NULL. */
 const option_t *option_find(const option_t *table, text_t name);

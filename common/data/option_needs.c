@@ -1,4 +1,9 @@
-/* Options that mean nothing without another one: what they need stands in their tables, and is refused here when it is not there. */
+/* Options that mean nothing without another one, or without a file: what they need stands in their tables, and is refused here when it is not there. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include "base/memory.h"
 #include "data/option.h"
 
@@ -173,6 +178,30 @@ int option_check_needs(const option_given_t *given, const option_scope_t *scope,
         const option_t *option = given->items[i];
         if (option->needs && !says_default(option, scope) && check(option, holds_in_scope, scope, false, err))
             return -1;
+    }
+    return 0;
+}
+
+/* The settings that a table's option is in; NULL: none of these. */
+static const void *settings_of(const option_t *option, const option_scope_t *scope) {
+    for (size_t i = 0; scope->tables[i]; i++)
+        if (option_find(scope->tables[i], text_of(option->name)) == option)
+            return scope->settings[i];
+    return NULL;
+}
+
+int option_check_files(const option_given_t *given, const option_scope_t *scope, err_t *err) {
+    for (size_t i = 0; i < given->count; i++) {
+        const option_t *option = given->items[i];
+        const void *settings = option->readable ? settings_of(option, scope) : NULL;
+        const char *path = settings ? *(char *const *) field(option, settings) : NULL;
+        struct stat status;
+        if (!path)
+            continue;
+        if (stat(path, &status) == 0 && S_ISDIR(status.st_mode))
+            return err_set(err, "--%s %s: is a directory, not a file", option->name, path);
+        if (faccessat(AT_FDCWD, path, R_OK, AT_EACCESS))
+            return err_errno(err, "--%s %s", option->name, path);
     }
     return 0;
 }

@@ -44,6 +44,7 @@ typedef struct link_sender_setup {
      * tickets are the spool's frame numbers; the window bounds what is under way (sent and not yet received), all else waits in the
      * spool: as much again in memory, the rest is read from there; `full` does not apply. */
     spool_t *spool;
+    text_t replaces;              /* with it: a packed array of the origins that the owner had before it was begun anew; borrowed, outlives the link */
     void (*room)(void *argument);                     /* link_sender_room became true */
     void (*durable)(void *argument);                  /* link_sender_durable advanced */
     void (*dropped)(void *argument, uint64_t events, const char *reason);     /* by policy; may be NULL */

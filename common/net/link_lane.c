@@ -58,6 +58,12 @@ static void put_log(const link_lane_t *lane, frame_number_t *number) {
     number->past_count = identity->past_count;
 }
 
+/* To a receiver that takes over, or comes back: which epochs this one continues, and, before all else, whom it replaces. */
+static void tell_anew(link_lane_t *lane) {
+    lane->news = spool_of(lane) != NULL;
+    lane->introduce = lane->news && lane->sender->setup.replaces.size;
+}
+
 static void told(link_lane_t *lane, const frame_number_t *number) {
     lane->told = number->stable;
     lane->told_hurry = number->hurry;
@@ -116,17 +122,21 @@ static bool more(link_lane_t *lane) {
     return lane->cursor < lane->queue.count || (spool_of(lane) && fetch(lane));
 }
 
-/* News of the log in a frame of their own: without number, and not acknowledged. */
-static void send_news(link_lane_t *lane, buf_t *scratch) {
+/* News of the log in a frame of their own: without number, and not acknowledged. False: ZeroMQ takes no more. */
+static bool send_news(link_lane_t *lane, buf_t *scratch) {
     frame_t *notice = frame_new_end("stable");
     notice->end = false;
-    frame_number_t number = {.origin = lane->sender->setup.origin, .epoch = lane->sender->setup.epoch, .receiver = lane->receiver};
+    frame_number_t number = {.origin = lane->sender->setup.origin, .epoch = lane->sender->setup.epoch, .receiver = lane->receiver,
+                             .replaces = lane->sender->setup.replaces};
     put_log(lane, &number);
-    if (zlink_send(lane->data, notice, &number, scratch) == 0)
+    bool sent = zlink_send(lane->data, notice, &number, scratch) == 0;
+    if (sent) {
         told(lane, &number);
-    else
+        lane->introduce = false;
+    } else
         wait_room(lane, true);
     frame_unref(notice);
+    return sent;
 }
 
 /* Sends what there is to send, until ZeroMQ takes no more. */
@@ -134,6 +144,8 @@ static void flush(link_lane_t *lane) {
     static buf_t scratch;                 /* the header under construction; the loop is single-threaded */
     bool popped = false;
     if (!lane->plain && !lane->receiver)
+        return;
+    if (lane->introduce && !lane->plain && !send_news(lane, &scratch))
         return;
     while (more(lane)) {
         link_entry_t *entry = link_queue_at(&lane->queue, lane->cursor);
@@ -261,7 +273,7 @@ static void adopt(link_lane_t *lane, uint64_t receiver) {
     lane->heard = clock_monotonic();
     if (lane->cursor || spool_of(lane))
         rewind_to(lane, 0);
-    lane->news = spool_of(lane) != NULL;  /* first of all which epochs it continues */
+    tell_anew(lane);
     look_who_is_there(lane);
 }
 
@@ -285,7 +297,7 @@ static void connection_changed(void *argument, bool came) {
     if (!came && lane->monitor.connections == 0 && !lane->plain) {
         count_broken(lane);
         rewind_to(lane, lane->received + 1);
-        lane->news = spool_of(lane) != NULL;
+        tell_anew(lane);
     }
     if (came)
         flush(lane);
@@ -476,6 +488,10 @@ static int open_acks(link_lane_t *lane, const zlink_address_t *address, const li
     ASSERT(zmq_setsockopt(lane->acks, ZMQ_SUBSCRIBE, ZLINK_HELLO, strlen(ZLINK_HELLO)) == 0);
     mem_free(topic);
     lane->ack_watch = loop_socket(lane->sender->loop, lane->acks, ZMQ_POLLIN, on_ack, lane);
+    if (!address->bind) {
+        zlink_monitor_init(&lane->ack_monitor, lane->sender->loop, lane->acks, NULL, NULL);
+        zlink_monitor_keep(&lane->ack_monitor, address->ack, lane->sender->endpoint);
+    }
     return zlink_attach(lane->acks, address->ack, address->bind, endpoint->text, err);
 }
 
@@ -508,6 +524,8 @@ int link_lane_open(link_lane_t *lane, link_sender_t *sender, const link_endpoint
         goto out;
     lane->data = zlink_socket(ZMQ_PUSH, ZLINK_CONTROL_MAX, HIGH_WATER);
     zlink_monitor_init(&lane->monitor, sender->loop, lane->data, connection_changed, lane);
+    if (!address.bind)
+        zlink_monitor_keep(&lane->monitor, address.data, sender->endpoint);
     lane->data_watch = loop_socket(sender->loop, lane->data, 0, on_room, lane);
     if (zlink_attach(lane->data, address.data, address.bind, endpoint->text, err) != 0)
         goto out;
@@ -541,6 +559,7 @@ void link_lane_part(link_lane_t *lane) {
 void link_lane_close(link_lane_t *lane) {
     say_bye(lane);                        /* once more: the first one is lost when the connection was */
     zlink_monitor_fini(&lane->monitor);
+    zlink_monitor_fini(&lane->ack_monitor);
     link_presence_fini(&lane->presence);
     loop_remove(lane->data_watch);
     loop_remove(lane->ack_watch);

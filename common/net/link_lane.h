@@ -19,6 +19,7 @@ typedef struct link_lane {
     zlink_lock_t lock;
     void *data, *acks;                    /* PUSH, SUB */
     zlink_monitor_t monitor;              /* of data */
+    zlink_monitor_t ack_monitor;          /* where they connect */
     link_presence_t presence;             /* of a receiver that speaks */
     loop_watch_t *data_watch, *ack_watch;
     bool blocked;                         /* ZeroMQ takes no more now: POLLOUT is awaited */
@@ -48,6 +49,7 @@ typedef struct link_lane {
     bool parted;                          /* what is acknowledged will not be asked for again */
     bool warned;                          /* of a receiver that has what we never had */
     bool told_hurry, news;                /* news: they are sent without waiting for a frame */
+    bool introduce;                       /* and before all frames: whom this sender replaces */
     link_part_fn *part;                   /* NULL: frames go whole */
 } link_lane_t;
 

@@ -204,6 +204,8 @@ static int publish_open(link_sender_t **sender, loop_t *loop, const link_endpoin
         publish->watch = loop_socket(loop, publish->socket, ZMQ_POLLIN, on_subscription, publish);
         zlink_monitor_init(&publish->monitor, loop, publish->socket, connections_changed, publish);
         result = zlink_attach(publish->socket, address.data, address.bind, endpoint->text, err);
+        if (!address.bind)
+            zlink_monitor_keep(&publish->monitor, address.data, publish->base.endpoint);
     }
     zlink_address_fini(&address);
     if (result != 0)

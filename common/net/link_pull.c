@@ -60,6 +60,8 @@ bool pull_deliver(pull_link_t *pull, pull_stream_t *stream, frame_t *frame, bool
         deliver(pull, frame);
     }
     settle(stream);
+    if (stream->gone)
+        pull_stream_settle(pull, stream);
     pull_due(pull, stream);
     return true;
 }
@@ -206,7 +208,7 @@ static bool pull_over(const link_receiver_t *receiver) {
     text_t key;
     void *value;
     while (map_next(pull->streams, &position, &key, &value))
-        silent += ((const pull_stream_t *) value)->silent;
+        silent += ((const pull_stream_t *) value)->silent && !((const pull_stream_t *) value)->gone;
     return silent <= (pull->connects ? map_count(pull->streams) - 1 : 0) && pull_ended(receiver);
 }
 
@@ -239,6 +241,8 @@ static void pull_free(link_receiver_t *receiver) {
     pull_say_stop(pull);
     link_presence_fini(&pull->presence);
     pull_hold_free(pull);
+    zlink_monitor_fini(&pull->data_monitor);
+    zlink_monitor_fini(&pull->ack_monitor);
     loop_remove(pull->data_watch);
     loop_remove(pull->ack_watch);
     zlink_close(pull->data, 0);
@@ -268,16 +272,25 @@ static int take_locks(pull_link_t *pull, const zlink_address_t *address, err_t *
                       "partition=K here to split it among several", err);
 }
 
+static void keep_connected(pull_link_t *pull, zlink_monitor_t *monitor, void *socket, const char *where) {
+    zlink_monitor_init(monitor, pull->base.loop, socket, NULL, NULL);
+    zlink_monitor_keep(monitor, where, pull->base.endpoint);
+}
+
 static int open_sockets(pull_link_t *pull, const zlink_address_t *address, const link_endpoint_t *endpoint, err_t *err) {
     loop_t *loop = pull->base.loop;
     size_t limit = pull->base.setup.frame_max + pull->base.setup.frame_max / 64 + 64 * 1024;
     pull->data = zlink_socket(ZMQ_PULL, limit, HIGH_WATER);
     pull->data_watch = loop_socket(loop, pull->data, ZMQ_POLLIN, on_data, pull);
+    if (!address->bind)
+        keep_connected(pull, &pull->data_monitor, pull->data, address->data);
     if (!pull->plain) {                   /* first, so that a hello can follow the first connection at once */
         int verbose = 1;
         pull->acks = zlink_socket(ZMQ_XPUB, ZLINK_CONTROL_MAX, 1000);
         ASSERT(zmq_setsockopt(pull->acks, ZMQ_XPUB_VERBOSER, &verbose, sizeof verbose) == 0);
         pull->ack_watch = loop_socket(loop, pull->acks, ZMQ_POLLIN, pull_say_subscriptions, pull);
+        if (!address->bind)
+            keep_connected(pull, &pull->ack_monitor, pull->acks, address->ack);
         if (zlink_attach(pull->acks, address->ack, address->bind, endpoint->text, err) != 0)
             return -1;
         pull_say_start(pull);

@@ -32,6 +32,7 @@ typedef struct pull_stream {
     int64_t again_time;                   /* and when */
     bool ended, left;                     /* left: the sender knows that its end is durable */
     bool replaced;                        /* its sender went without an end, and another has taken its place */
+    bool gone;                            /* that other one says so: it will not be heard of again, what is on its way yet is its last */
     bool silent;                          /* restored, and its sender has not been heard of since */
     bool due, again;                      /* due: say what we have; again: and that a gap was seen */
     unsigned reports;                     /* since it ended */
@@ -51,6 +52,7 @@ typedef struct pull_link {
     uint64_t id;
     zlink_lock_t bind_lock, receiver_lock;
     void *data, *acks;                    /* PULL, XPUB */
+    zlink_monitor_t data_monitor, ack_monitor;            /* where they connect */
     link_presence_t presence;             /* of senders; not where they come now and then only */
     loop_watch_t *data_watch, *ack_watch, *tick;
     map_t *streams;
@@ -78,7 +80,8 @@ typedef struct pull_link {
 
 /* The stream that a frame belongs to, made or carried over into a new epoch as it must be; NULL: the frame is not to be taken. */
 pull_stream_t *pull_stream_of(pull_link_t *pull, const frame_t *frame);
-void pull_stream_heard(pull_link_t *pull, pull_stream_t *stream);    /* its sender is there */
+void pull_stream_heard(pull_link_t *pull, pull_stream_t *stream);    /* something of it has come */
+void pull_stream_settle(pull_link_t *pull, pull_stream_t *stream);   /* what it sent can't be taken back any more */
 /* Overwrites what is known of this origin. */
 void pull_stream_restore(pull_link_t *pull, const char *origin, uint64_t epoch, uint64_t sequence, bool ended);
 /* True when this epoch is the stream's present one, or one whose frames count for it. */

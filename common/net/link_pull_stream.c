@@ -29,7 +29,7 @@ static void begin(pull_stream_t *stream, const frame_t *frame) {
     stream->stable = 0;
     stream->attempt = 0;
     stream->again_for = 0;
-    stream->ended = stream->left = stream->again = stream->refused = stream->spilled = false;
+    stream->ended = stream->left = stream->again = stream->refused = stream->spilled = stream->gone = false;
     stream->reports = 0;
 }
 
@@ -79,8 +79,7 @@ void pull_streams_free(pull_link_t *pull) {
 
 /* ---- several senders ---- */
 
-/* What it sent can't be taken back any more. */
-static void settle(pull_link_t *pull, pull_stream_t *stream) {
+void pull_stream_settle(pull_link_t *pull, pull_stream_t *stream) {
     const link_receiver_setup_t *setup = &pull->base.setup;
     if (stream->stable >= stream->received)
         return;
@@ -101,14 +100,29 @@ static void replace_others(pull_link_t *pull, const pull_stream_t *one) {
         if (stream == one)
             continue;
         stream->replaced = !stream->ended;
-        settle(pull, stream);
+        pull_stream_settle(pull, stream);
+    }
+}
+
+/* Where many senders connect, each says itself whose place it has taken. */
+static void replace_named(pull_link_t *pull, const frame_t *frame) {
+    text_t rest = frame->replaces, origin;
+    while (frame_replaces(&rest, &origin)) {
+        pull_stream_t *stream = map_get(pull->streams, origin);
+        if (!stream || stream->gone || text_is(origin, frame->origin))
+            continue;
+        log_info("%s: %s was begun anew as %s: what it had sent is final", pull->base.endpoint, stream->origin, frame->origin);
+        stream->gone = true;
+        stream->replaced = !stream->ended;
+        pull_stream_settle(pull, stream);
     }
 }
 
 void pull_stream_heard(pull_link_t *pull, pull_stream_t *stream) {
     if (stream->silent)
         replace_others(pull, stream);
-    stream->silent = stream->replaced = false;
+    stream->silent = false;
+    stream->replaced = stream->gone && !stream->ended;
 }
 
 /* Makes room for another stream: the longest unused of those that have ended. */
@@ -206,6 +220,7 @@ void pull_stream_news(pull_link_t *pull, pull_stream_t *stream, const frame_t *f
         pull->hurried = loop_now(pull->base.loop);
         setup->hurry(setup->argument, &pull->base);
     }
+    replace_named(pull, frame);
     if (!frame->has_stable || frame->stable <= stream->stable)
         return;
     stream->stable = frame->stable;

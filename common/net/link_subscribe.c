@@ -147,6 +147,8 @@ static int subscribe_open(link_receiver_t **receiver, loop_t *loop, const link_e
         zlink_monitor_init(&subscribe->monitor, loop, subscribe->socket, connections_changed, subscribe);
         zlink_monitor_understood(&subscribe->monitor);
         result = zlink_attach(subscribe->socket, address.data, address.bind, endpoint->text, err);
+        if (!address.bind)
+            zlink_monitor_keep(&subscribe->monitor, address.data, subscribe->base.endpoint);
     }
     if (result == 0)
         link_presence_init(&subscribe->presence, loop, endpoint->text, "publisher", &address, false, still_wanted, subscribe);

@@ -10,7 +10,9 @@
 #include <unistd.h>
 #include <zmq.h>
 
+#include "base/clock.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/memory.h"
 
 #define IPC_PATH_MAX (sizeof ((struct sockaddr_un *) 0)->sun_path - 1)
@@ -181,6 +183,32 @@ void zlink_unlock(zlink_lock_t *lock) {
 
 /* ---- connections ---- */
 
+#define REVIVAL NS_PER_S
+
+static void revive(void *argument) {
+    zlink_monitor_t *monitor = argument;
+    monitor->revival = NULL;
+    zlink_monitor_drain(monitor);         /* the news may be here already */
+    if (!monitor->given_up || monitor->revival)
+        return;
+    monitor->given_up = false;
+    if (!monitor->told)
+        log_warning("%s: what answers there is no other end of such a link (another kind of ZeroMQ socket?); trying again", monitor->endpoint);
+    monitor->told = true;
+    zmq_disconnect(monitor->socket, monitor->where);
+    if (zmq_connect(monitor->socket, monitor->where))
+        log_warning("%s: connect to %s: %s", monitor->endpoint, monitor->where, zmq_strerror(zmq_errno()));
+}
+
+/* After a connection has ended libzmq says at once that it tries again, or it does not. */
+static void notice(zlink_monitor_t *monitor, uint16_t event) {
+    if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED)
+        monitor->told = false;
+    monitor->given_up = event == ZMQ_EVENT_DISCONNECTED;
+    if (monitor->given_up && !monitor->revival)
+        monitor->revival = loop_timer(monitor->loop, REVIVAL, 0, revive, monitor);
+}
+
 /* One event; false when there is none. came: 1 a connection, -1 its end, 0 neither. */
 static bool monitor_next(zlink_monitor_t *monitor, int *came) {
     uint8_t event[6];
@@ -190,6 +218,8 @@ static bool monitor_next(zlink_monitor_t *monitor, int *came) {
     uint16_t number;
     memcpy(&number, event, sizeof number);
     bool begun = monitor->understood ? number == ZMQ_EVENT_HANDSHAKE_SUCCEEDED : number == ZMQ_EVENT_ACCEPTED || number == ZMQ_EVENT_CONNECTED;
+    if (monitor->where)
+        notice(monitor, number);
     *came = begun ? 1 : number == ZMQ_EVENT_DISCONNECTED ? -1 : 0;
     return true;
 }
@@ -201,7 +231,7 @@ void zlink_monitor_drain(zlink_monitor_t *monitor) {
             monitor->connections++;
         else if (came < 0 && monitor->connections)
             monitor->connections--;
-        if (came)
+        if (came && monitor->changed)
             monitor->changed(monitor->argument, came > 0);
     }
     loop_socket_touch(monitor->watch);
@@ -212,9 +242,10 @@ static void on_event(void *argument) {
 }
 
 void zlink_monitor_init(zlink_monitor_t *monitor, loop_t *loop, void *socket, void (*changed)(void *argument, bool came), void *argument) {
-    *monitor = (zlink_monitor_t){.socket = socket, .changed = changed, .argument = argument};
+    *monitor = (zlink_monitor_t){.loop = loop, .socket = socket, .changed = changed, .argument = argument};
     char *name = mem_format("inproc://monitor-%p", socket);
-    ASSERT(zmq_socket_monitor(socket, name, ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_CONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED) == 0);
+    ASSERT(zmq_socket_monitor(socket, name, ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_CONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED |
+                                            ZMQ_EVENT_CONNECT_DELAYED | ZMQ_EVENT_CONNECT_RETRIED) == 0);
     monitor->events = zmq_socket(link_context(), ZMQ_PAIR);
     ASSERT(monitor->events && zmq_connect(monitor->events, name) == 0);
     mem_free(name);
@@ -225,10 +256,17 @@ void zlink_monitor_understood(zlink_monitor_t *monitor) {
     monitor->understood = true;
 }
 
+void zlink_monitor_keep(zlink_monitor_t *monitor, const char *where, const char *endpoint) {
+    monitor->where = mem_text(where);
+    monitor->endpoint = endpoint;
+}
+
 void zlink_monitor_fini(zlink_monitor_t *monitor) {
     if (!monitor->events)
         return;
     loop_remove(monitor->watch);
+    loop_remove(monitor->revival);
+    mem_free(monitor->where);
     zmq_socket_monitor(monitor->socket, NULL, 0);
     zmq_close(monitor->events);
     monitor->events = NULL;

@@ -44,10 +44,14 @@ typedef struct zlink_lock {
 int zlink_lock(zlink_lock_t *lock, const char *path, const char *suffix, bool optional, const char *message, err_t *err);
 void zlink_unlock(zlink_lock_t *lock);                /* of a zeroed one: nothing */
 
-/* Counts a socket's connections; changed() is called after each change. The caller's storage; must not move. */
+/* Counts a socket's connections; changed() is called after each change, NULL: nobody wants to know. The caller's storage; must not move. */
 typedef struct zlink_monitor {
+    loop_t *loop;
     void *socket, *events;
-    loop_watch_t *watch;
+    loop_watch_t *watch, *revival;
+    char *where;                          /* what it connects to, if it is to be kept connected; else NULL */
+    const char *endpoint;                 /* borrowed */
+    bool given_up, told;                  /* by libzmq; that it was */
     uint32_t connections;
     bool understood;                      /* those count only at whose other end somebody has proved to be of a kind that fits */
     void (*changed)(void *argument, bool came);
@@ -55,6 +59,9 @@ typedef struct zlink_monitor {
 } zlink_monitor_t;
 void zlink_monitor_init(zlink_monitor_t *monitor, loop_t *loop, void *socket, void (*changed)(void *argument, bool came), void *argument);
 void zlink_monitor_understood(zlink_monitor_t *monitor);   /* right after that: see there */
+/* For one that connects. libzmq does not try again when the other end was of another kind, or broke the protocol: it is done here then, once a
+ * second. where: as given to zlink_attach; endpoint: for messages, borrowed. */
+void zlink_monitor_keep(zlink_monitor_t *monitor, const char *where, const char *endpoint);
 void zlink_monitor_drain(zlink_monitor_t *monitor);   /* takes in what has happened by now */
 void zlink_monitor_fini(zlink_monitor_t *monitor);    /* before the socket is closed */
 

@@ -13,6 +13,7 @@
 #include <zmq.h>
 
 #include "base/err.h"
+#include "base/log.h"
 #include "base/memory.h"
 
 #define ROUND_EVENTS 64
@@ -389,9 +390,12 @@ static int wait_events(loop_t *loop, struct epoll_event *events, int64_t timeout
 static int64_t sleep_time(loop_t *loop) {
     if (loop->stop || loop->deferrals || any_socket_ready(loop))
         return 0;
+    int64_t longest = log_behind() ? LOG_BEHIND_NS : -1;
     if (!loop->timers)
-        return -1;
+        return longest;
     int64_t left = loop->heap[0]->due - monotonic();
+    if (longest >= 0 && left > longest)
+        return longest;
     return left > 0 ? left : 0;
 }
 
@@ -410,6 +414,8 @@ static void run_round(loop_t *loop) {
         count = wait_events(loop, events, timeout);
     ASSERT(count >= 0 || errno == EINTR);
     loop->now = monotonic();
+    if (log_behind())
+        log_catch_up();
     for (int i = 0; i < count && !loop->stop; i++) {
         loop_watch_t *watch = events[i].data.ptr;
         if (watch->removed)

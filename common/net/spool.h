@@ -104,12 +104,21 @@ int spool_last(spool_t *spool, spool_record_t *record, err_t *err);   /* the las
 
 void spool_close(spool_t *spool);                      /* syncs first unless SPOOL_NONE; NULL is legal */
 
+/* The origin of the spool in this directory, whose owner is known not to run. False: there is none that can be read. */
+bool spool_origin(const char *directory, char origin[FRAME_ORIGIN_MAX + 1]);
+
 /* For streamctl spool: looks at a directory that may be in use, or repairs one that is not. Prints to `out`; returns the number of damages, -1 with *err. */
 int spool_list(const char *directory, FILE *out, err_t *err);
 int spool_check(const char *directory, FILE *out, err_t *err);
 /* Events as NDJSON, "@stream" on those of other streams than the spool's own; or, with notes, a line for each record: index, number, topic, note. *err
  * tells of the last damage. */
 int spool_print(const char *directory, bool notes, FILE *out, err_t *err);
+/* What is in it, read whole. 0; 1: it is damaged (*err says where, `number` is the last frame before that); -1 with *err. */
+typedef struct spool_content {
+    bool used;                         /* by a process now: nothing else is said */
+    uint64_t lowest, number;           /* of the first frame that is there, and of the last; lowest above number: none is */
+} spool_content_t;
+int spool_content(const char *directory, spool_content_t *content, err_t *err);
 int spool_repair(const char *directory, FILE *out, err_t *err);       /* cuts off from the first damage; what is cut off is kept beside, as .damaged */
 
 #endif

@@ -219,6 +219,29 @@ int spool_check(const char *directory, FILE *out, err_t *err) {
     return damages;
 }
 
+int spool_content(const char *directory, spool_content_t *content, err_t *err) {
+    look_t look;
+    if (look_init(&look, directory, err) != 0)
+        return -1;
+    *content = (spool_content_t){.used = look.owner != 0, .lowest = 1};
+    bool damaged = false;
+    for (size_t i = 0; i < look.count && !look.owner && !damaged; i++) {
+        seen_t seen;
+        walk(&look, i, &seen, NULL, NULL);
+        if (seen.state == GONE)
+            continue;
+        damaged = seen.state == DAMAGED;
+        if (damaged)
+            err_set(err, "%016llx.seg is damaged at byte %llu: %s", (ull_t) look.first[i], (ull_t) seen.damaged_at, seen.why.text);
+        if (i == 0)
+            content->lowest = seen.head.first_number;
+        if (seen.size && seen.head.first_number)
+            content->number = seen.number;
+    }
+    look_fini(&look);
+    return damaged;
+}
+
 /* By the heads of the segments; only the last one is read. */
 int spool_list(const char *directory, FILE *out, err_t *err) {
     look_t look;

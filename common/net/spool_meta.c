@@ -117,6 +117,14 @@ int meta_read(spool_meta_t *meta, const char *directory, err_t *err) {
     return result;
 }
 
+bool spool_origin(const char *directory, char origin[FRAME_ORIGIN_MAX + 1]) {
+    spool_meta_t meta;
+    if (meta_read(&meta, directory, NULL) != 1)
+        return false;
+    memcpy(origin, meta.identity.origin, sizeof meta.identity.origin);
+    return true;
+}
+
 int meta_write(const spool_meta_t *meta, const char *directory, err_t *err) {
     const spool_identity_t *identity = &meta->identity;
     buf_t out = {0};

@@ -255,14 +255,13 @@ int spool_recover(spool_t *spool, bool fresh, err_t *err) {
     char boot[BOOT_MAX];
     meta_boot(boot);
     spool_mark_t mark = {0};
-    mark_read(&mark, spool->directory);
-    bool lost = false, power_cut = strcmp(boot, spool->meta.boot) != 0;
+    bool marked = mark_read(&mark, spool->directory), lost = false, power_cut = strcmp(boot, spool->meta.boot) != 0;
     load_heads(spool, first, (size_t) count, &lost);
     mem_free(first);
     if (spool->count && recover_end(spool, power_cut, &lost, err) != 0)
         return -1;
     set_end(spool, &mark);
-    lost = lost || mark.index > spool->index || (!spool->count && mark.index);
+    lost = lost || mark.index > spool->index || (!spool->count && (mark.index || !marked)); /* its numbers begin again: nobody may take them for repeats */
     return sync_all(spool, err) == 0 ? update_meta(spool, lost, err) : -1;
 }
 

@@ -19,9 +19,9 @@ typedef struct tls_files {
 } tls_files_t;
 
 #define TLS_FILES_OPTIONS(type, member) \
-    {"tls-cert", OPTION_TEXT, offsetof(type, member.certificate), NULL, "FILE", "our certificate, with its chain"}, \
-    {"tls-key", OPTION_TEXT, offsetof(type, member.key), NULL, "FILE", "its private key", .needs = "tls-cert"}, \
-    {"tls-client-ca", OPTION_TEXT, offsetof(type, member.client_ca), NULL, "FILE", "take only clients with a certificate that one of these has signed", .needs = "tls-cert"}
+    {"tls-cert", OPTION_TEXT, offsetof(type, member.certificate), NULL, "FILE", "our certificate, with its chain", .readable = true}, \
+    {"tls-key", OPTION_TEXT, offsetof(type, member.key), NULL, "FILE", "its private key", .needs = "tls-cert", .readable = true}, \
+    {"tls-client-ca", OPTION_TEXT, offsetof(type, member.client_ca), NULL, "FILE", "take only clients with a certificate that one of these has signed", .needs = "tls-cert", .readable = true}
 
 /* What can be told wrong about them without opening a file. */
 int tls_files_check(const tls_files_t *files, err_t *err);

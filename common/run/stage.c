@@ -23,9 +23,9 @@ void stage_ready(stage_t *stage) {
     if (private->ready || private->failed)
         return;
     private->ready = true;
+    stage_publish(stage);              /* first: who sees that it is ready sees numbers */
     if (!private->finish_called)
         metrics_state(STAGE_READY, NULL);
-    stage_publish(stage);
     int fd = (int) stage->settings.ready_fd;
     if (fd < 0)
         return;
@@ -307,6 +307,7 @@ static int run(stage_t *stage) {
         close_stage(stage);
         return EXIT_FAILURE;
     }
+    state_begun(stage);
     if (!stage->ready_later)
         stage_ready(stage);
     loop_idle(stage->loop, on_idle, stage);
@@ -368,6 +369,7 @@ int stage_main(const tool_t *tool, int argc, char **argv) {
                 stage->settings.ready_fd = -1;
             }
             status = run(stage);
+            log_close();
             if (stage->private->again)
                 status = start_over(stage, argv);
         }

@@ -24,6 +24,7 @@ text_t note_put(stage_t *stage) {
     const struct stage_ledger *ledger = &stage->ledger;
     const uint64_t counts[COUNTS] = {ledger->in, ledger->out, ledger->filtered, ledger->late, ledger->dead, ledger->dropped, ledger->created, stage->errors};
     bool whole = true;
+    state->noted_out = ledger->out;
     buf_fini(&state->stored);          /* the source has it */
     buf_clear(&state->note);
     buf_clear(&state->position);

@@ -240,6 +240,7 @@ int stage_outputs_open(stage_t *stage, err_t *err) {
         .epoch = stage->epoch,
         .window = window_of(stage, to->count),
         .spool = private->state ? private->state->spool : NULL,
+        .replaces = private->state ? text_make((const char *) private->state->replaces.data, private->state->replaces.size) : (text_t){0},
         .full = (link_full_t) stage->settings.on_full,
         .format = &stage->settings.format,
         .room = on_output,

@@ -29,32 +29,6 @@ char *stage_state_path(const stage_t *stage, const char *name) {
 
 /* ---- directory ---- */
 
-/* What a stage keeps in its directory. */
-static const char *const kept[] = {"snapshot", "snapshot.new", "progress", "progress.synced", "ledger", "tool", "options", "taken", NULL};
-
-static void remove_directory(const char *directory, const char *name) {
-    char *path = mem_format("%s/%s", directory, name);
-    DIR *dir = opendir(path);
-    for (struct dirent *entry; dir && (entry = readdir(dir));)
-        if (entry->d_name[0] != '.')
-            unlinkat(dirfd(dir), entry->d_name, 0);
-    if (dir)
-        closedir(dir);
-    rmdir(path);
-    mem_free(path);
-}
-
-static void reset(stage_t *stage, const char *directory) {
-    log_warning("--reset: what was kept in %s is deleted", directory);
-    for (int i = 0; kept[i]; i++) {
-        char *path = mem_format("%s/%s", directory, kept[i]);
-        unlink(path);
-        mem_free(path);
-    }
-    remove_directory(directory, "spool");
-    remove_directory(directory, "outside");
-}
-
 /* A directory belongs to one kind of stage. */
 static int check_tool(stage_t *stage, const char *directory, err_t *err) {
     char *path = mem_format("%s/tool", directory);
@@ -94,8 +68,8 @@ static int open_directory(stage_t *stage, err_t *err) {
     if (state->lock < 0)
         return holder ? err_set(err, "--state %s is in use by process %d; each stage needs a directory of its own", directory, (int) holder)
                       : err_wrap(err, "--state %s", directory);
-    if (stage->settings.reset)
-        reset(stage, state->directory);
+    if (stage->settings.reset && reset_directory(state->directory, err))
+        return err_wrap(err, "--reset");
     return check_tool(stage, state->directory, err);
 }
 
@@ -165,6 +139,7 @@ static int open_spool(stage_t *stage, err_t *err) {
     const spool_identity_t *identity = spool_identity(state->spool);
     snprintf(stage->origin, sizeof stage->origin, "%s", identity->origin);
     stage->epoch = identity->epoch;
+    reset_read(state->directory, stage->origin, &state->replaces);
     state->stable = 0;
     return 0;
 }
@@ -200,17 +175,30 @@ int state_open(stage_t *stage, err_t *err) {
     return 0;
 }
 
-/* The last counters, for streamctl audit of a stopped stage. */
+void state_begun(stage_t *stage) {
+    struct stage_store *state = stage->private->state;
+    if (!state)
+        return;
+    char *path = stage_state_path(stage, "ledger");
+    state->begun = true;
+    unlink(path);
+    mem_free(path);
+}
+
+/* The last counters, for streamctl audit of a stopped stage. It is there only behind an orderly end. */
 static void write_ledger(stage_t *stage) {
     struct stage_store *state = stage->private->state;
     const struct stage_ledger *l = &stage->ledger;
+    uint64_t frames = state->spool ? spool_number(state->spool) : 0, gone = state->spool ? spool_lowest(state->spool) - 1 : 0;
     buf_t text = {0};
+    if (gone < state->released_number)
+        gone = state->released_number;
     buf_format(&text,
                "{\"in\":%llu,\"out\":%llu,\"filtered\":%llu,\"late\":%llu,\"dead\":%llu,\"dropped\":%llu,\"held\":%llu,\"created\":%llu,"
-               "\"frames\":%llu}\n",
+               "\"frames\":%llu,\"spooled\":%llu}\n",
                (unsigned long long) l->in, (unsigned long long) l->out, (unsigned long long) l->filtered, (unsigned long long) l->late,
                (unsigned long long) l->dead, (unsigned long long) l->dropped, (unsigned long long) l->held, (unsigned long long) l->created,
-               (unsigned long long) (state->spool ? spool_number(state->spool) : 0));
+               (unsigned long long) frames, (unsigned long long) (frames - gone));
     char *path = stage_state_path(stage, "ledger");
     err_t err;
     if (file_write_atomic(path, text.data, text.size, 0600, &err))
@@ -223,7 +211,7 @@ void state_close(stage_t *stage) {
     struct stage_store *state = stage->private->state;
     if (!state)
         return;
-    if (state->directory && state->lock >= 0 && (state->spool || stage->tool->keeps_state))
+    if (state->begun)
         write_ledger(stage);
     snapshot_close(stage);
     order_free(stage);
@@ -240,6 +228,7 @@ void state_close(stage_t *stage) {
     buf_fini(&state->note);
     buf_fini(&state->position);
     buf_fini(&state->stored);
+    buf_fini(&state->replaces);
     mem_free(state->directory);
     mem_free(state);
     stage->private->state = NULL;
@@ -326,10 +315,19 @@ static void push_source_step(stage_t *stage) {
     state->steps_noted = state->step_count;
 }
 
+/* What the tool made of the group's frames came behind its note: its counts are told once more. */
+static void note_followers(stage_t *stage) {
+    struct stage_store *state = stage->private->state;
+    uint64_t number;
+    if (stage->follows && state->noted_out != stage->ledger.out)
+        note_added(stage, true, spool_add(state->spool, note_put(stage), NULL, &number), 0);
+}
+
 void state_commit(stage_t *stage) {
     struct stage_store *state = stage->private->state;
     if (!state->open)
         return;
+    note_followers(stage);
     if (state->dead_dirty && stage->settings.sync != SPOOL_NONE && stage_dead_sync(stage) == 0)
         state->dead_dirty = false;
     state->open = false;
@@ -523,6 +521,7 @@ void state_metrics(stage_t *stage) {
     state->m_snapshot_bytes = metrics_add(METRIC_GAUGE, "stream_snapshot_bytes", "", "Size of the last snapshot");
     state->m_snapshot_age = metrics_add(METRIC_GAUGE, "stream_snapshot_age_seconds", "", "Time since the last confirmed snapshot was begun");
     state->m_replayed = metrics_add(METRIC_COUNTER, "stream_replayed_frames_total", "", "Input frames that were processed again after a restart");
+    state->m_replaying = metrics_add(METRIC_GAUGE, "stream_replaying", "", "1 while input from before a restart is processed again: counts are catching up");
 }
 
 void state_publish(stage_t *stage) {
@@ -538,4 +537,5 @@ void state_publish(stage_t *stage) {
     metric_set_counter(state->m_snapshots, state->snapshots);
     metric_set(state->m_snapshot_age, state->snapshot_time ? (double) (clock_now() - state->snapshot_time) / 1e9 : 0);
     metric_set_counter(state->m_replayed, state->replayed_frames);
+    metric_set(state->m_replaying, state->replaying);
 }

@@ -62,7 +62,9 @@ struct stage_store {
     char *directory;
     int lock;
     spool_t *spool;                    /* NULL: the tool keeps its own */
+    buf_t replaces;                    /* origins that the directory had before it was reset, for the links */
     bool trouble;                      /* the disk cannot be written at present */
+    bool begun;                        /* the counts are this run's */
 
     /* the group of records under construction */
     bool open;
@@ -87,6 +89,7 @@ struct stage_store {
     uint64_t whole_unsafe;             /* the first one behind it, if it is above it */
     uint64_t whole_size, since_whole;  /* bytes of that position; of what was added behind it */
     uint64_t stored_dead;
+    uint64_t noted_out;                /* events passed on, as the last note has it */
     bool ended;                        /* the spool's last frame is the end of the stream */
     uint64_t kept_index;               /* of the first record of what tool->keep gave last; 0: never */
     uint64_t held_index;               /* records from here on stay: the last one of these that is synced */
@@ -141,7 +144,7 @@ struct stage_store {
     size_t loaded_at;
     void (*final)(stage_t *stage);     /* called when the snapshot that was asked for at the end is confirmed */
 
-    metric_t *m_bytes, *m_limit, *m_frames, *m_trouble, *m_snapshots, *m_snapshot_time, *m_snapshot_bytes, *m_snapshot_age, *m_replayed;
+    metric_t *m_bytes, *m_limit, *m_frames, *m_trouble, *m_snapshots, *m_snapshot_time, *m_snapshot_bytes, *m_snapshot_age, *m_replayed, *m_replaying;
     int64_t snapshot_time;             /* of the last confirmed one, ns since 1970 */
     uint64_t snapshots;
 };
@@ -152,6 +155,7 @@ static inline bool has_order(const stage_t *stage) { return stage->private->stat
 
 /* stage_state.c */
 int state_open(stage_t *stage, err_t *err);            /* directory, lock, spool, what the last run left; before the links */
+void state_begun(stage_t *stage);                      /* all is open: what the last run counted in the end holds no more */
 void state_metrics(stage_t *stage);
 void state_publish(stage_t *stage);
 void state_close(stage_t *stage);
@@ -164,6 +168,10 @@ void state_push_step(stage_t *stage, stage_step_t step);
 void state_end(stage_t *stage);                        /* the end of stream as a record */
 void state_leave(stage_t *stage);                      /* TERM */
 void state_leave_ended(stage_t *stage);                /* TERM when the end is on its way already */
+
+/* stage_reset.c */
+int reset_directory(const char *directory, err_t *err);       /* deletes what a stage keeps there, but who it was */
+void reset_read(const char *directory, const char *origin, buf_t *replaces);    /* who it was before it was this one: a packed array, or nothing */
 
 /* stage_note.c: where a source stands, as a note in the log */
 enum { NOTE_SOURCE = 1, NOTE_ORDER = 2, NOTE_CHANGES = 3, NOTE_KEPT = 4 };

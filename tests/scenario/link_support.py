@@ -113,11 +113,11 @@ class Relay:
     """Passes TCP connections on to 127.0.0.1:target. cut() ends them all; flowing.clear() holds what passes; lose() keeps the
     connections but lets nothing pass any more, as when a cable is pulled: only a heartbeat can find that out."""
 
-    def __init__(self, port, target):
+    def __init__(self, port, target, host="127.0.0.1"):
         self.target, self.pairs, self.lock, self.open = target, [], threading.Lock(), True
         self.flowing = threading.Event()
         self.flowing.set()
-        self.listener = socket.create_server(("127.0.0.1", port))
+        self.listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self):
@@ -181,15 +181,15 @@ class Relay:
 
 
 class Foreign:
-    """Binds the link and says what it is told to."""
+    """Binds the link, or connects to one, and says what it is told to."""
 
-    def __init__(self, path):
+    def __init__(self, path, attach="bind"):
         self.context = zmq.Context()
         self.acks, self.data = self.context.socket(zmq.SUB), self.context.socket(zmq.PUSH)
         self.data.immediate, self.data.linger = True, 0
         self.acks.subscribe("")
-        self.acks.bind(f"ipc://{path}.ack")
-        self.data.bind(f"ipc://{path}")
+        for socket, end in ((self.acks, ".ack"), (self.data, "")):
+            getattr(socket, attach)(f"ipc://{path}{end}")
         self.me = None
         while self.me is None:
             self.me = self.ack()["r"]

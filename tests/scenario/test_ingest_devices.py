@@ -186,11 +186,27 @@ def test_a_restart_keeps_the_table_and_tells_nothing_twice(tools, server, direct
     server.publish(("k/a/data", "2"), ("k/b/LWT", "offline"), ("k/c/data", "1"), ("k/b/data", "2"), qos=2)
     assert wait_news(runs.receiver, 5)[3:] == [("c", "online", "first message"), ("b", "back", "message")]
     assert tool.terminate() == 0
+    audit = json.loads((directory / "state" / "ledger").read_text())
+    assert audit["in"] + audit["created"] == audit["out"] and audit["created"] == 5
     tool = runs.start()
     server.publish(("k/b/data", "3"), ("k/b/LWT", "offline"), qos=2)
     assert wait_news(runs.receiver, 6)[5:] == [("b", "offline", "presence")]
-    audit = json.loads((directory / "state" / "ledger").read_text())
-    assert audit["in"] + audit["created"] == audit["out"] and audit["created"] == 5
+
+
+def test_news_are_in_the_ledger_although_it_was_killed_right_behind_them(tools, directory):
+    """They stand behind the note that tells what had been counted before them."""
+    (directory / "in.ndjson").write_bytes(support.ndjson({"d": f"d{n}"} for n in range(10)))
+    link = f"ipc://{directory}/l"
+    receiver = tools.start("process", "where true", "--from", link, "--to", "-", "--stay")
+    ingest = ("ingest", "in.ndjson", "--follow", "--device", "d", "--state", "state", "--to", f"@{link}", "--sync-interval", "5ms")
+    tool = tools.start(*ingest)
+    receiver.wait_events(20)
+    tool.kill()
+    tool = tools.start(*ingest, "--ready-fd", "2")
+    tool.wait_err("\n")
+    assert tool.terminate() == 0
+    ledger = json.loads((directory / "state" / "ledger").read_text())
+    assert (ledger["in"], ledger["created"], ledger["out"]) == (10, 10, 20)
 
 
 def test_news_are_told_once_over_kills(tools, server, directory):

@@ -1,5 +1,6 @@
 """ingest: files, read once and followed through rotation, with exact counts."""
 
+import contextlib
 import os
 import random
 import signal
@@ -241,14 +242,15 @@ def test_follow_through_a_symbolic_link_that_is_pointed_elsewhere(tools, directo
     assert seen(tool) == list(range(10))
 
 
+@pytest.mark.parametrize("name", ["app.ndjson", "*.ndjson"])
 @pytest.mark.parametrize("state", [(), ("--state", "state")])
-def test_follow_through_a_directory_that_is_pointed_elsewhere(tools, directory, state):
+def test_follow_through_a_directory_that_is_pointed_elsewhere(tools, directory, state, name):
     """As releases are deployed: the link to the present one is replaced."""
     for release in ("one", "two", "three"):
         (directory / release / "log").mkdir(parents=True)
     os.symlink("one", directory / "current")
     append(directory / "one/log/app.ndjson", lines(0, 5))
-    tool = start_ready(tools, "current/log/app.ndjson", "--follow", *state)
+    tool = start_ready(tools, f"current/log/{name}", "--follow", *state)
     tool.wait_events(5)
     os.symlink("two", directory / "new")
     os.rename(directory / "new", directory / "current")
@@ -259,9 +261,30 @@ def test_follow_through_a_directory_that_is_pointed_elsewhere(tools, directory, 
     tool.wait_events(20)
     os.symlink("three", directory / "new")                     # where there is no file yet
     os.rename(directory / "new", directory / "current")
-    wait_for(lambda: "waiting for the file" in tool.err, "its word")
+    if name == "app.ndjson":
+        wait_for(lambda: "waiting for the file" in tool.err, "its word")
     append(directory / "three/log/app.ndjson", lines(20, 5))
     tool.wait_events(25)
+    assert tool.terminate() == 0 and seen(tool) == list(range(25))
+
+
+@pytest.mark.parametrize("name", ["app.ndjson", "*.ndjson"])
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("moved", ["a/b/c", "a/b", "a"])
+def test_follow_though_a_directory_on_the_way_is_renamed_and_made_anew(tools, directory, name, whole, moved):
+    (directory / "a/b/c").mkdir(parents=True)
+    append(directory / "a/b/c/app.ndjson", lines(0, 5))
+    tool = start_ready(tools, f"{directory}/a/b/c/{name}" if whole else f"a/b/c/{name}", "--follow")
+    tool.wait_events(5)
+    for turn in range(2):
+        done = 5 + turn * 10
+        with open(directory / "a/b/c/app.ndjson", "ab") if turn else contextlib.nullcontext() as writer:
+            os.rename(directory / moved, directory / f"old{turn}")
+            (directory / "a/b/c").mkdir(parents=True)
+            if writer:                                         # the last words of the old one
+                writer.write(lines(done, 5))
+        append(directory / "a/b/c/app.ndjson", lines(done + 5, 5) if turn else lines(done, 10))
+        tool.wait_events(done + 10)
     assert tool.terminate() == 0 and seen(tool) == list(range(25))
 
 

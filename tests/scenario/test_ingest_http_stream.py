@@ -11,7 +11,8 @@ import pytest
 import support
 import tls_support
 from instance import control  # noqa: F401
-from test_ingest_http import NOTHING, QUICK, Server, as_json
+from runs_support import QUICK
+from test_ingest_http import NOTHING, Server, as_json
 from test_ingest_state import Runs, check
 
 

@@ -163,6 +163,22 @@ def test_the_brokers_may_be_away_at_start_and_go_at_any_time(tools, kafka, direc
     tool.wait_err("data arrives again")
 
 
+@pytest.mark.parametrize("options", [(), GROUP])
+def test_it_leaves_though_no_broker_answers(tools, kafka, options):
+    cluster = kafka(t=1)
+    cluster.tell("down")
+    tool = tools.start("ingest", cluster.url("t"), "--connect-timeout", "1h", *options, *QUICK)
+    tool.wait_err("trying again")
+    assert tool.terminate() == 0
+    cluster.tell("up")
+    cluster.add("t", 1)
+    tool = tools.start("ingest", cluster.url("t"), "--connect-timeout", "1h", *options, *QUICK)
+    tool.wait_events(1)
+    cluster.tell("down")
+    tool.wait_err("trying again")
+    assert tool.terminate() == 0
+
+
 @pytest.mark.parametrize("strategy", ["range", "cooperative-sticky"])
 def test_partitions_leave_and_come_without_loss_or_repeat(tools, kafka, directory, strategy):
     cluster = kafka(t=2)
@@ -274,7 +290,8 @@ def test_messages_come_over_tls(tools, kafka, front, authority, group):
     tool = tools.start("ingest", door.url("a"), "--tls-ca", authority.ca, *group, *QUICK)
     tool.wait_events(9000, 60)
     assert sorted(numbers(tool)) == list(range(9000))
-    assert tool.terminate() == 0 and door.refused == 0
+    assert door.refused == 0      # one that is being made when we leave is given up
+    assert tool.terminate() == 0
 
 
 @pytest.mark.parametrize("kind, trusted", [("expired", "ca"), ("untrusted", "ca"), ("of_another_host", "ca"), ("good", "other")])
@@ -325,7 +342,7 @@ def test_every_message_once_over_tls_through_kills_and_broken_connections(tools,
     door = front(cluster=cluster, **with_certificate(authority.good()))
     runs = Runs(tools, directory, door, "t", "--tls-ca", authority.ca, *group)
     thread = adding(cluster, count, 0.02)
-    while thread.is_alive() or not kills:
+    while thread.is_alive() or kills < 3:
         before = len(runs.events)
         tool = runs.start()
         support.wait_for(lambda: len(runs.events) > before or not thread.is_alive(), lambda: tool.err[-2000:], 30)
@@ -336,7 +353,7 @@ def test_every_message_once_over_tls_through_kills_and_broken_connections(tools,
         kills += 1
     tool = runs.start()
     runs.wait(count, tool)
-    assert tool.terminate() == 0 and kills > 2
+    assert tool.terminate() == 0
     assert sorted(runs.numbers) == list(range(count))
     for partition in range(2):
         own = [n for n in runs.numbers if n // 50 % 2 == partition]

@@ -444,3 +444,21 @@ def test_closing_line_counts_what_could_not_be_used(tools, directory):
     (directory / "data.ndjson").write_text("bad\n" * 7 + '{"n":1}\n')
     assert "7 records could not be used; --dead-letter FILE" in tools.run("ingest", "data.ndjson").err
     assert "7 records could not be used: see dead" in tools.run("ingest", "data.ndjson", "--dead-letter", "dead").err
+
+
+def test_a_log_that_was_deleted_by_hand_loses_nothing_in_silence(tools, directory):
+    """Its place and its numbers are gone with it: all is sent again, under another epoch, and the receiver does not take it for what it had."""
+    (directory / "in.ndjson").write_bytes(support.ndjson({"n": n} for n in range(100)))
+    link = f"ipc://{directory}/link"
+    receiver = tools.start("process", "where true", "--from", link, "--to", "-", "--stay")
+    ingest = ("ingest", "in.ndjson", "--follow", "--to", f"@{link}", "--state", "state")
+    tool = tools.start(*ingest)
+    receiver.wait_events(100)
+    assert tool.terminate() == 0, tool.err
+    for path in [*(directory / "state/spool").glob("*.seg"), directory / "state/spool/synced"]:
+        path.unlink()
+    with open(directory / "in.ndjson", "ab") as file:
+        file.write(support.ndjson({"n": n} for n in range(100, 110)))
+    tool = tools.start(*ingest)
+    support.wait_for(lambda: {event["n"] for event in receiver.events} == set(range(110)), lambda: f"all of it; {len(receiver.events)}; {receiver.err} {tool.err}")
+    assert "may be there twice" in receiver.err

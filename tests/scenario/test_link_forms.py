@@ -1,5 +1,6 @@
 """Partitions, plain links, PUB/SUB, and foreign peers in Python: honest ones that speak the protocol, and others that do not."""
 
+import contextlib
 import os
 import random
 import signal
@@ -392,3 +393,49 @@ def test_a_receiver_leaves_when_its_sender_is_gone_without_goodbye(tools, direct
     push.close()
     words.close()
     assert receiver.wait() == 0
+
+
+# ---- the wrong kind of socket ----
+
+@pytest.mark.parametrize("kind", [zmq.PUB, zmq.PULL])
+def test_a_receiver_takes_the_sender_that_comes_after_something_else(tools, address, context, kind):
+    process = tools.start("process", "set b = 2", "--from", address)
+    with foreign(context, kind, address):
+        process.wait_err("no other end of such a link.*; trying again")
+    assert tools.run("ingest", "-", "--to", address, input=[{"a": 1}]).status == 0
+    assert process.wait() == 0 and process.events == [{"a": 1, "b": 2}]
+
+
+@pytest.mark.parametrize("kind", [zmq.SUB, zmq.PUSH])
+def test_a_sender_finds_the_receiver_that_comes_after_something_else(tools, address, context, kind):
+    ingest = tools.start("ingest", "-", "--to", ">" + address, input=[{"a": 1}])
+    with foreign(context, kind, address):
+        ingest.wait_err("no other end of such a link.*; trying again")
+    process = tools.start("process", "set b = 2", "--from", "@" + address)
+    assert ingest.wait() == 0 and process.wait() == 0
+    assert process.events == [{"a": 1, "b": 2}]
+
+
+def test_a_subscriber_takes_the_publisher_that_comes_after_something_else(tools, address, context):
+    process = tools.start("process", "set b = 2", "--from", "sub+" + address)
+    with foreign(context, zmq.PUSH, address):
+        process.wait_err("no other end of such a link.*; trying again")
+    ingest = tools.start("ingest", "generator:sensors?rate=50", "--to", "pub+" + address)
+    process.wait_events(1)
+    assert ingest.terminate() == 0
+
+
+@contextlib.contextmanager
+def foreign(context, kind, address):
+    """Listens at the address for a while."""
+    made = context.socket(kind)
+    made.bind(address)
+    yield
+    made.close()
+    where = address.split("://")[1]
+    family, place = (socket.AF_UNIX, where) if address.startswith("ipc") else (socket.AF_INET, ("127.0.0.1", int(where.rpartition(":")[2])))
+
+    def gone():
+        with socket.socket(family) as client:
+            return client.connect_ex(place) != 0
+    support.wait_for(gone, "its end")     # libzmq closes it from a thread of its own

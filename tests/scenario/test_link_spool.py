@@ -293,6 +293,9 @@ def test_hostile_words_of_a_log(tools, directory, address, foreign):
     for wrong in (-1, "x", None, 1.5):
         sender.frame(3, s=wrong)
     sender.frame(3, h=1)
+    for wrong in ("x", [1], [["x"]], ["x" * 193], ["a\nb"], ["x"] * 9, {}):
+        sender.frame(3, replaces=wrong)
+    sender.frame(0, topic="stable", s=3, l=0, replaces=["foreign", "nobody", ""])            # itself is not gone
     sender.frame(0, topic="stable", s=3, l=0)
     sender.frame(0, topic="stable", l=0)                # no s: neither frame nor notice
     sender.frame(0, topic="numbers", s=3, n=0, l=0, o="")
@@ -304,7 +307,7 @@ def test_hostile_words_of_a_log(tools, directory, address, foreign):
     sender.frame(0, topic="bye", l=0, bye=1)
     assert sink.wait() == 0
     assert numbers(directory / "out") == [1, 2, 3, 4, "end"]
-    assert report(sink)["malformed"] == 13
+    assert report(sink)["malformed"] == 20
 
 
 def test_epochs_that_continue(tools, directory, address, foreign):

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+import tls_support
 from instance import EX_USAGE, control  # noqa: F401
 from test_streamctl_check import errors_of
 
@@ -22,8 +23,8 @@ BARE = {
 # Their conditions hold there: what they need is so by default, or was given above. Others show that they are refused elsewhere.
 MET = {
     "postgres": {"table", "schema", "snapshot", "slot", "publication", "commit-time", "drop", "numeric", "tls-ca", "tls-cert"},
-    "sqlite": {"query", "cursor"}, "mysql": {"query", "cursor", "interval", "once"},
-    "syslog": {"connections", "idle", "buffer"}, "statsd": {"buffer"}, "nats": {"queue"}, "redis": {"channel-field"}, "http": {"timeout"},
+    "sqlite": {"query", "cursor", "interval"}, "mysql": {"query", "cursor", "interval", "once"},
+    "syslog": {"connections", "idle", "buffer"}, "statsd": {"buffer"}, "nats": {"queue"}, "redis": {"channel-field"}, "http": {"timeout", "interval"},
 }
 OF_CSV = {"time", "max-record", "csv-no-header", "csv-columns", "csv-type", "csv-strings", "csv-separator"}      # met by a CSV file
 ELSEWHERE = [
@@ -36,7 +37,11 @@ ELSEWHERE = [
     ("syslog://127.0.0.1:0 --transport tcp", {"buffer": "1MiB"}),
     ("statsd://127.0.0.1:0 --transport tcp", {"buffer": "1MiB"}),
     ("nats://h/s --jetstream S", {"queue": "q"}),
-    ("http://127.0.0.1/ --stream", {"timeout": "5s", "page-first": "2"}),
+    ("http://127.0.0.1/ --once", {"interval": "5s", "page-size": "5"}),
+    ("sqlite:x.db --query q --once", {"interval": "5s"}),
+    ("mysql://h/d --query q --once", {"interval": "5s"}),
+    ("postgres://h/d --mode poll --query q --once", {"interval": "5s"}),
+    ("http://127.0.0.1/ --stream", {"interval": "5s", "timeout": "5s", "page-first": "2"}),
     ("redis://h/s", {"channel-field": "f", "claim": "1s", "consumer": "c"}),
 ]
 
@@ -110,6 +115,9 @@ def test_what_the_help_says_is_what_the_table_says(tools):
     (("nats://h/s?start=new",), "--start needs --jetstream"),
     (("mqtt://h/t", "--protocol", "5", "--session-expiry", "1d"), "--session-expiry needs --client-id or --state"),
     (("mqtt://h/t", "--tls-ca", "ca.pem"), "--tls-ca needs mqtts://"),
+    (("sqlite:x.db", "--query", "q", "--once", "--interval", "5s"), "--interval goes without --once"),
+    (("http://h/", "--once", "--interval", "5s"), "--interval needs more than one answer: with --once or --stream there is one"),
+    (("http://h/", "--page-size", "5"), "--page-size needs --paging link, cursor, offset or page"),
     (("http://h/", "--password", "sesame"), "--password needs --user or a user in the URL"),
     (("http://h/", "--dates", "unix"), "--dates needs {now} or {since} in the URL or --param or --body"),
     (("system:", "--time", "t"), "--time needs text or rows to read it from"),
@@ -128,7 +136,8 @@ def test_messages_name_what_is_needed(tools, directory, arguments, words):
     ("*.csv", "--files-max", "5"), ("*.log", "--multiline", "java"), ("http://me@h/", "--password", "x"), ("http://h/", "--csv-no-header"),
     ("a.log", "--type", "log", "--rotate-wait", "1s"), ("nats://h/s", "--jetstream", "S", "--start", "new"),
     ("mqtt://h/t", "--protocol", "5", "--session-expiry", "1d", "--state", "s"), ("postgres://h/d", "--mode", "poll", "--query", "q", "--time", "t"),
-    ("http://h/", "--stream", "--line-field", "text"), ("redis://h/s", "--field", "f", "--time", "t")])
+    ("http://h/", "--stream", "--line-field", "text"), ("http://h/", "--once", "--paging", "page", "--interval", "5s", "--page-size", "5"),
+    ("redis://h/s", "--field", "f", "--time", "t")])
 def test_what_is_of_use_is_taken(tools, directory, arguments):
     (directory / "a.csv").touch()
     done = tools.run("ingest", *arguments, "--check")
@@ -150,6 +159,53 @@ def test_what_is_of_use_is_taken(tools, directory, arguments):
 def test_the_other_tools_do_the_same(tools, arguments, words):
     done = tools.run(*arguments, "--check")
     assert done.status == EX_USAGE and words in done.err, done.err
+
+
+OF_TLS = [
+    ("ingest", "https://h/"), ("ingest", "postgres://h/d"), ("ingest", "mysql://h/d", "--query", "SELECT 1", "--tls"), ("ingest", "mqtts://h/t"),
+    ("ingest", "rediss://h", "--channel", "c"), ("ingest", "kafka://h/t", "--tls"), ("ingest", "nats+tls://h/s"), ("ingest", "wss://h/"),
+    ("ingest", "tcp://127.0.0.1:0"), ("ingest", "forward://127.0.0.1:0"), ("ingest", "http-listen://127.0.0.1:0/x"),
+    ("ingest", "syslog://127.0.0.1:0", "--transport", "tls"), ("broadcast", "https://h/")]
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return tls_support.Authority(tmp_path_factory.mktemp("ca"))
+
+
+def test_all_drivers_with_files_of_tls_are_tried(tools):
+    drivers = {(tool, driver["name"]) for tool in ("ingest", "broadcast") for driver in listed(tools, tool)["drivers"]
+               if any(option["name"].startswith("tls-") for option in driver["options"])}
+    assert len(drivers) == len(OF_TLS), drivers
+
+
+@pytest.mark.parametrize("base", OF_TLS, ids=lambda base: base[1])
+def test_files_of_tls_must_be_there(tools, directory, authority, base):
+    certificate, key = authority.good()
+    client = any(option in base[1] for option in ("//127.0.0.1:0", "127.0.0.1:0/x"))
+    files = {"--tls-client-ca" if client else "--tls-ca": authority.ca, "--tls-cert": certificate, "--tls-key": key}
+    done = tools.run(*base, *(word for pair in files.items() for word in pair), "--check")
+    assert done.status == 0, done.err
+    (directory / "dir").mkdir()
+    for option in files:
+        for wrong, why in (("no.pem", "No such file or directory"), ("dir", "is a directory, not a file")):
+            done = tools.run(*base, *(word for pair in {**files, option: wrong}.items() for word in pair))
+            assert done.status == EX_USAGE and f"{option} {wrong}: {why}\n" in done.err, done.err
+
+
+def test_files_of_tls_must_be_there_for_a_configuration(control, directory):
+    text = """{"data_sources": [
+  {"name": "a", "type": "mqtt", "url": "mqtts://h/t", "tls_ca": "no.pem"},
+  {"name": "b", "type": "redis", "url": "rediss://h?channel=c&tls-ca=no.pem"}],
+ "sinks": [{"name": "out", "type": "http", "url": "https://h/", "tls_ca": "no.pem"}]}"""
+    (directory / "config.json").write_text(text)
+    done = control.command("check")
+    assert done.status == EX_USAGE
+    said = {(line, column): message for line, column, message in errors_of(done)}
+    assert said == {
+        place(text, 2, "tls_ca"): 'source "a": --tls-ca no.pem: No such file or directory',
+        (3, 3): 'source "b": --tls-ca no.pem: No such file or directory',
+        place(text, 4, "tls_ca"): 'sink "out": --tls-ca no.pem: No such file or directory'}
 
 
 @pytest.mark.parametrize("arguments, meant", [

@@ -180,13 +180,15 @@ def test_a_table_that_changes_behind_the_end_does_not_keep_it_from_its_end(tools
     assert numbers(events_of(recorded(out))) == [0, 1, 2]
 
 
-def test_what_a_source_sent_before_it_was_reset_is_final(tools, directory):
+@pytest.mark.parametrize("binds", ["sender", "receiver"])
+def test_what_a_source_sent_before_it_was_reset_is_final(tools, directory, binds):
     """Its frames were not on disk yet, and nobody will say of them any more that they are: the stage behind it makes snapshots, and ends, all the same."""
     source, link, out = directory / "in.ndjson", f"ipc://{directory}/a", directory / "recorded"
     write = lambda first: source.write_bytes(support.ndjson([{"ts": 1732300000000 + n, "n": n} for n in range(first, first + 50)]))
+    to, taken = (f"@{link}", f">{link}") if binds == "sender" else (f">{link}", f"@{link}")
     recorder(tools, f"ipc://{directory}/out", out, "stay")
-    stage = stage_starter(tools, directory, "where true")()
-    ingest = ("ingest", source, "--name", "a", "--state", directory / "source", "--time", "ts", "--to", f"@{link}")
+    stage = stage_starter(tools, directory, "where true", links=(taken,))()
+    ingest = ("ingest", source, "--name", "a", "--state", directory / "source", "--time", "ts", "--to", to)
     write(0)
     first = tools.start(*ingest, "--follow", "--sync-interval", "1m")
     wait_for(lambda: numbers(events_of(recorded_so_far(out), "out")) == list(range(50)), lambda: f"its events; {stage.err} {first.err}")

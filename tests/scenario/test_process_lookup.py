@@ -97,6 +97,30 @@ def test_without_its_table_it_does_not_start(tools, directory):
         assert answer["ok"] and len(answer.get("warnings", [])) == ("No such file" in complaint)
 
 
+def test_the_separator_of_a_csv_table(tools, directory):
+    for separator, word in ((";", ";"), ("|", "%7C"), ("\t", "tab"), (",", ",")):
+        (directory / "t.csv").write_text(f"device{separator}site\na{separator}1,5 m\n" if separator != "," else 'device,site\na,"1,5 m"\n')
+        for text in (f'lookup "t.csv?csv-separator={word}" on device', f'lookup "{directory}/t.csv?csv-separator={word}" on device'):
+            done = tools.run("process", text, input=[{"device": "a"}])
+            assert done.status == 0 and done.events == [{"device": "a", "t": {"site": "1,5 m"}}], done.err
+
+
+def test_a_wrong_separator_of_a_csv_table_is_told_with_the_right_one(tools, directory):
+    for separator, said in ((";", ";"), ("|", "|"), ("\t", "tab")):
+        (directory / "t.csv").write_text(f"device{separator}site\na{separator}b\n")
+        done = tools.run("process", 'lookup "t.csv" on device', input=[{"device": "a"}])
+        assert done.status == 1 and f"write ?csv-separator={said} behind the file's name" in done.err, done.err
+    (directory / "t.csv").write_text("device,site\na,b\n")
+    done = tools.run("process", 'lookup "t.csv?csv-separator=;" on device', input=[{"device": "a"}])
+    assert done.status == 1 and "write ?csv-separator=, behind the file's name" in done.err, done.err
+    for source, words in (("t.csv?separator=;", "a table takes csv-separator alone"), ("t.csv?csv-separator=ab", "is not one ASCII character"),
+                          ("t.ndjson?csv-separator=;", "is for tables whose name ends in .csv"), ("t.txt?csv-separator=;", "what is in it")):
+        done = tools.run("process", "--check", f'lookup "{source}" on device')
+        assert done.status == 64 and words in done.err, done.err
+    (directory / "a?b=c.csv").write_text("device,site\na,b\n")        # a name like any other
+    assert tools.run("process", 'lookup "a?b=c.csv" on device keep site', input=[{"device": "a"}]).events == [{"device": "a", "site": "b"}]
+
+
 def test_killed_while_its_table_changes_each_event_meets_the_table_that_it_met(tools, directory):
     """The stage compares what it makes again with what it had made; numbers without a gap and events in order, each once, say the rest."""
     rng = random.Random(5)

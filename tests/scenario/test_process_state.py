@@ -162,9 +162,9 @@ def expected_windows(events):
     return windows
 
 
-def stage_starter(tools, directory, program, *options, inputs=("a",)):
+def stage_starter(tools, directory, program, *options, inputs=("a",), links=()):
     """start() gives the stage when it is ready, or has failed."""
-    links = [word for name in inputs for word in ("--from", f">ipc://{directory}/{name}")]
+    links = [word for link in links or [f">ipc://{directory}/{name}" for name in inputs] for word in ("--from", link)]
 
     def start():
         ready, told = os.pipe()

@@ -7,6 +7,8 @@ import shutil
 import signal
 import socket
 
+import pytest
+
 from instance import EX_USAGE, alive, control, csv_source, seqs, seqs_so_far, write_csv  # noqa: F401
 from support import free_port, tool_path, wait_for
 
@@ -283,6 +285,20 @@ def test_a_port_in_use_is_said_with_its_remedy(control, directory):
         assert str(port) in done.err and "facade" in done.err, done.err
         assert control.command("status", config).status == 1
     assert "dashboard: http://127.0.0.1:" in control.good("start", config)
+
+
+@pytest.mark.parametrize("config_of, words", [
+    (lambda port: {"server": {"port": port}}, "another program has this port"),
+    (lambda port: {"sinks": [{"type": "file", "path": "."}]}, "Is a directory")])
+def test_a_run_says_once_why_it_cannot_start(control, config_of, words):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        config = control.config(sources=[SENSORS], **config_of(other.getsockname()[1]))
+        done = control.command("run", config)
+        assert done.status == 1 and done.err.count(words) == 1 and "cannot start: " in done.err, done.err
+        done = control.command("start", config)
+        assert done.status == 1 and done.err.count(words) == 1, done.err
 
 
 def test_a_free_port_is_found_and_told(control, directory):

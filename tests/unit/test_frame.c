@@ -110,17 +110,26 @@ static void what_a_durable_log_says_passes(void **state) {
         past[i] = (frame_past_t){UINT64_MAX - i, 100 - i};
     frame_number_t durable = {.origin = "host/x", .epoch = 5, .sequence = 9, .lowest = 3, .has_stable = true, .hurry = true, .past = past,
                               .past_count = FRAME_PAST_MAX};
-    buf_t header = {0};
+    buf_t header = {0}, replaces = {0};
     err_t err;
+    pack_array(&replaces, 2);
+    pack_text(&replaces, "host/w");
+    pack_text(&replaces, "host/v");
+    durable.replaces = text_make((const char *) replaces.data, replaces.size);
     frame_put_header(&header, frame, &durable);
     assert_int_equal(frame_decode(&decoded, "t", 1, header.data, header.size, frame->body, frame->body_size, 1000, &err), 0);
     assert_true(decoded.has_stable && decoded.stable == 0 && decoded.hurry);
     assert_int_equal(decoded.past_count, FRAME_PAST_MAX);
     for (unsigned i = 0; i < FRAME_PAST_MAX; i++)
         assert_true(decoded.past[i].epoch == past[i].epoch && decoded.past[i].number == past[i].number);
+    text_t rest = decoded.replaces, origin;
+    assert_true(frame_replaces(&rest, &origin) && text_is(origin, "host/w"));
+    assert_true(frame_replaces(&rest, &origin) && text_is(origin, "host/v"));
+    assert_false(frame_replaces(&rest, &origin));
     buf_clear(&header);
     assert_int_equal(pass(frame, &decoded, &header, &err), 0);
-    assert_true(!decoded.has_stable && !decoded.hurry && decoded.past_count == 0);
+    assert_true(!decoded.has_stable && !decoded.hurry && decoded.past_count == 0 && !decoded.replaces.size);
+    buf_fini(&replaces);
     buf_fini(&header);
     frame_unref(frame);
 }
@@ -405,7 +414,7 @@ static void damage_of_any_byte_does_no_harm(void **state) {
     buf_t header = {0};
     frame_past_t past[2] = {{4, 8}, {3, 7}};
     frame_number_t all = {.origin = "host/x", .epoch = 5, .sequence = 9, .lowest = 3, .receiver = 77, .attempt = 2, .has_stable = true, .stable = 6,
-                          .hurry = true, .past = past, .past_count = 2};
+                          .hurry = true, .past = past, .past_count = 2, .replaces = text_make("\x92\xa1x\xa2yz", 6)};
     frame_put_header(&header, frame, &all);
     static const uint8_t values[] = {0x00, 0x7f, 0x80, 0x8f, 0x9f, 0xbf, 0xc1, 0xc6, 0xc9, 0xcf, 0xdb, 0xdd, 0xdf, 0xff};
     for (int part = 0; part < 2; part++) {

@@ -146,6 +146,12 @@ static void filters_are_checked(void **state) {
         assert_int_equal(mqtt_check_filter(bad[i], &err), -1);
 }
 
+static void expect_place(const char *scheme, const server_url_t *url, const char *expected) {
+    char *place = server_url_place(scheme, url->host, url->port);
+    assert_string_equal(place, expected);
+    mem_free(place);
+}
+
 static void addresses_are_taken_apart(void **state) {
     server_url_t url = {0};
     err_t err;
@@ -156,11 +162,22 @@ static void addresses_are_taken_apart(void **state) {
     assert_int_equal(url.port, 99);
     assert_string_equal(url.path, "a/#");
     server_url_fini(&url);
+    assert_int_equal(server_url_read(&url, "//[::1]:9092,h:1,[::2]:9093/t", 8883, "x", &err), 0);
+    assert_string_equal(url.host, "[::1]:9092,h:1,[::2]");
+    assert_int_equal(url.port, 9093);
+    expect_place("kafka", &url, "kafka://[::1]:9092,h:1,[::2]:9093");
+    server_url_fini(&url);
+    assert_int_equal(server_url_read(&url, "//[::1]:9092,h/t", 8883, "x", &err), 0);
+    expect_place(NULL, &url, "[::1]:9092,h:8883");
+    server_url_fini(&url);
+    assert_int_equal(server_url_read(&url, "//[::1]", 8883, "x", &err), 0);
+    expect_place("mqtt", &url, "mqtt://[::1]:8883");
+    server_url_fini(&url);
     assert_int_equal(server_url_read(&url, "//h", 8883, "x", &err), 0);
     assert_int_equal(url.port, 8883);
     assert_string_equal(url.path, "");
     server_url_fini(&url);
-    static const char *const bad[] = {"h/t", "//", "//:1/t", "//h:/t", "//h:70000/t", "//u%00@h/t", "//h/%00", "//h h/t"};
+    static const char *const bad[] = {"h/t", "//", "//:1/t", "//h:/t", "//h:70000/t", "//u%00@h/t", "//h/%00", "//h h/t", "//::1/t"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_int_equal(server_url_read(&url, bad[i], 1883, "x", &err), -1);
 }

@@ -1,14 +1,20 @@
-/* The log: the shape of a line, levels, what cannot be smuggled in, the listener, and the limit for floods. */
+/* The log: the shape of a line, levels, what cannot be smuggled in, the listener, the limit for floods, and that nobody waits for who reads it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
 #include <regex.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <termios.h>
 
+#include "base/err.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "child.h"
@@ -125,7 +131,7 @@ static void long_messages_are_cut_and_still_one_line(void **state) {
 static int heard;
 static char heard_text[3100];
 
-static void listen(log_level_t level, const char *text) {
+static void hear(log_level_t level, const char *text) {
     heard++;
     snprintf(heard_text, sizeof heard_text, "%d %s", level, text);
     log_error("from the listener"); /* must not come back here */
@@ -133,7 +139,7 @@ static void listen(log_level_t level, const char *text) {
 
 static void with_listener(void *argument) {
     log_open("t", NULL, LOG_WARNING);
-    log_listen(listen);
+    log_listen(hear);
     log_info("not written, not heard");
     if (heard)
         _exit(1);
@@ -173,6 +179,127 @@ static void a_closed_standard_error_is_survived(void **state) {
     assert_int_equal(child.status, 0);
 }
 
+/* Standard error becomes something whose reading end, which is returned, nobody reads. Who stands still is ended. */
+static int unread(const char *kind) {
+    int ends[2];
+    alarm(60);
+    if (strcmp(kind, "terminal") == 0) {
+        struct termios raw;
+        ends[0] = posix_openpt(O_RDWR | O_NOCTTY);
+        if (ends[0] < 0 || grantpt(ends[0]) || unlockpt(ends[0]))
+            _exit(90);
+        ends[1] = open(ptsname(ends[0]), O_RDWR | O_NOCTTY);
+        tcgetattr(ends[1], &raw);
+        cfmakeraw(&raw);
+        tcsetattr(ends[1], TCSANOW, &raw);
+    } else if (strcmp(kind, "socket") == 0 ? socketpair(AF_UNIX, SOCK_STREAM, 0, ends) : pipe(ends)) {
+        _exit(91);
+    }
+    dup2(ends[1], STDERR_FILENO);
+    close(ends[1]);
+    fcntl(ends[0], F_SETFL, O_NONBLOCK);
+    return ends[0];
+}
+
+static char all[1024 * 1024];
+
+/* What stands there, until nothing is left to be said. */
+static void read_all(int fd) {
+    size_t size = 0;
+    for (;;) {
+        ssize_t n = read(fd, all + size, sizeof all - 1 - size);
+        if (n > 0)
+            size += (size_t) n;
+        else if (log_catch_up() && read(fd, all + size, 1) <= 0)
+            break;
+    }
+    all[size] = 0;
+}
+
+#define SAID 4000
+
+static void nobody_reads(void *kind) {
+    int fd = unread(kind);
+    log_open("t", NULL, LOG_INFO);
+    for (int i = 0; i < SAID; i++)
+        log_info("line %d of many that nobody reads.", i);
+    log_error("why it ended");
+    if (fcntl(STDERR_FILENO, F_GETFL) & O_NONBLOCK)
+        _exit(80);
+    read_all(fd);
+    int seen = 0, lost = 0, reports = 0, why = 0;
+    char *rest = all;
+    for (char *line; (line = strsep(&rest, "\n")) && *line;) {
+        char *text = strstr(line, " t "), end;
+        int n, count;
+        if (text && sscanf(text, " t line %d of many that nobody reads%c", &n, &end) == 2 && end == '.' && n == seen)
+            seen++;
+        else if (text && sscanf(text, " t %d lines of the log before this one found no roo%c", &count, &end) == 2)
+            lost += count, reports++;
+        else if (text && strcmp(text, " t why it ended") == 0 && reports == 1)
+            why++;
+        else
+            _exit(81);
+    }
+    if (!lost || seen + lost != SAID || reports != 1 || why != 1)
+        _exit(82);
+}
+
+static void nobody_waits_for_who_reads_it(void **state) {
+    static const char *const kinds[] = {"pipe", "terminal", "socket"};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        child_run(&child, nobody_reads, (void *) kinds[i]);
+        if (child.status)
+            fail_msg("%s: status %#x", kinds[i], (unsigned) child.status);
+    }
+}
+
+static void *read_on(void *argument) {
+    int fd = *(int *) argument;
+    size_t size = 0;
+    fcntl(fd, F_SETFL, 0);
+    for (ssize_t n; size < sizeof all - 1 && (n = read(fd, all + size, sizeof all - 1 - size)) > 0;) {
+        size += (size_t) n;
+        if (strstr(all, "the last one\n"))
+            break;
+    }
+    return NULL;
+}
+
+static void reader_comes_back(void *argument) {
+    int fd = unread("pipe");
+    pthread_t reader;
+    log_open("t", NULL, LOG_INFO);
+    while (!log_behind())
+        log_info("to fill it");
+    log_error("the one before");
+    log_error("the last one");
+    if (pthread_create(&reader, NULL, read_on, &fd))
+        _exit(83);
+    while (log_behind())
+        log_close();
+    pthread_join(reader, NULL);
+    if (strstr(all, "the one before") || !strstr(all, " t 2 lines of the log before") || !strstr(all, "error t the last one\n"))
+        _exit(84);
+}
+
+static void the_last_error_gets_out_once_there_is_room(void **state) {
+    child_run(&child, reader_comes_back, NULL);
+    assert_int_equal(child.status, 0);
+}
+
+static void fall(void *argument) {
+    unread("pipe");
+    while (!log_behind())
+        log_info("to fill it");
+    ASSERT(1 == 2);
+}
+
+static void a_panic_ends_the_process_though_nobody_reads(void **state) {
+    child_run(&child, fall, NULL);
+    assert_true(child_aborted(&child));
+}
+
 /* The window is set back rather than waited for. */
 static void floods_are_counted(void **state) {
     log_limit_t limit = {0};
@@ -199,6 +326,9 @@ int main(void) {
         cmocka_unit_test(long_messages_are_cut_and_still_one_line),
         cmocka_unit_test(the_listener_hears_warnings_and_errors),
         cmocka_unit_test(a_closed_standard_error_is_survived),
+        cmocka_unit_test(nobody_waits_for_who_reads_it),
+        cmocka_unit_test(the_last_error_gets_out_once_there_is_room),
+        cmocka_unit_test(a_panic_ends_the_process_though_nobody_reads),
         cmocka_unit_test(floods_are_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

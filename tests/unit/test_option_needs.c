@@ -11,7 +11,7 @@
 
 typedef struct settings {
     bool follow, safe;
-    char *group, *format;
+    char *group, *format, *file;
     int mode;
     int64_t size, wait;
     option_list_t tables;
@@ -25,6 +25,7 @@ static const option_t table[] = {
     {"mode", OPTION_CHOICE, AT(mode), "poll", "poll|push|cdc", "h"},
     {"size", OPTION_INT, AT(size), "0", "N", "h", .needs = "group or tables or @tls:a wss:// or mqtts:// address"},
     {"wait", OPTION_DURATION, AT(wait), "5s", "DURATION", "h", .needs = "format=csv|tsv, follow"},
+    {"file", OPTION_TEXT, AT(file), NULL, "FILE", "h", .readable = true},
     {"tables", OPTION_LIST, AT(tables), NULL, "NAME", "h", .needs = "size"},
     {0},
 };
@@ -72,6 +73,20 @@ static void expect(const char *error) {
     int result = option_check_needs(&given, &scope, &err);
     assert_string_equal(err.text, error ? error : "");
     assert_int_equal(result, error ? -1 : 0);
+}
+
+static void a_file_must_be_there(void **state) {
+    const option_scope_t scope = {.tables = {others, table}, .settings = {&settings, &settings}};
+    err_t err = {{0}};
+    assert_int_equal(option_check_files(&given, &scope, &err), 0);
+    give("file", "/dev/null");
+    assert_int_equal(option_check_files(&given, &scope, &err), 0);
+    give("file", "/no/such/file");
+    assert_int_equal(option_check_files(&given, &scope, &err), -1);
+    assert_string_equal(err.text, "--file /no/such/file: No such file or directory");
+    give("file", "/");
+    assert_int_equal(option_check_files(&given, &scope, &err), -1);
+    assert_string_equal(err.text, "--file /: is a directory, not a file");
 }
 
 static void nothing_given(void **state) {
@@ -160,6 +175,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(nothing_given), TEST(a_value_of_another), TEST(a_switch_that_says_its_default), TEST(the_default_said_aloud_is_a_wish_all_the_same),
         TEST(all_conditions_count), TEST(not_together), TEST(one_of_several_and_facts), TEST(zero_is_as_if_not_given), TEST(of_a_query),
+        TEST(a_file_must_be_there),
         TEST(in_json_keys_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

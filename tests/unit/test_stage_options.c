@@ -176,7 +176,7 @@ static int with_settings(const char *text) {
 static void settings_from_a_file(void **state) {
     with_settings("{\"copies\": 4, \"batch_size\": 9, \"flush\": 0.25, \"later\": true, \"on-full\": \"drop_newest\","
                   " \"to\": [\"null:\", \"-\"], \"driver\": {\"b\": [1, null], \"a\": \"x\"}, \"window\": \"1MiB\"}");
-    expect_dump("copies=4 batch_size=9 batch_bytes=196608 flush=250000000 on_full=2 window=1048576 stay=0 later=1");
+    expect_dump("copies=4 batch_size=9 batch_bytes=262144 flush=250000000 on_full=2 window=1048576 stay=0 later=1");
     expect_dump("to=null:\nto=-\n");
     expect_dump("setting={\"a\":\"x\",\"b\":[1,null]}");
     put_settings("{\"copies\": 4}");

@@ -5,9 +5,14 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../../cmd/streamctl/audit.h"
+#include "base/file.h"
+#include "run/metrics.h"
 
 #define STAGE(name, tool, role, inputs, ledger, ends) \
     "{\"name\":\"" name "\",\"stream\":\"" name "\",\"tool\":\"" tool "\",\"role\":\"" role "\",\"known\":true,\"starts\":1,\"inputs\":[" inputs \
@@ -125,6 +130,84 @@ static void test_what_one_link_dropped_was_sent_on_the_others(void **state) {
     json_decref(report);
 }
 
+/* More was received than had been said to be sent, or less than was acknowledged, by the time that one of them was killed. */
+static void test_last_numbers_of_one_that_was_killed_prove_nothing(void **state) {
+    for (int killed = 0; killed < 2; killed++)
+        for (int in = 90; in <= 110; in += 20) {
+            json_t *saved = pipeline(100, in, 145, true, 0), *report;
+            json_object_set_new(json_array_get(json_object_get(saved, "stages"), 0), "killed", json_boolean(killed));
+            assert_int_equal(conclude(saved, &report), killed ? AUDIT_UNKNOWN : AUDIT_WRONG);
+            if (killed)
+                assert_non_null(strstr(text_of_link(report, 0, "text"), "a was killed"));
+            json_decref(report);
+        }
+    json_t *saved = pipeline(97, 97, 142, true, 0), *report;     /* in the middle of writing its numbers */
+    json_object_set_new(json_array_get(json_object_get(saved, "stages"), 0), "killed", json_true());
+    assert_int_equal(conclude(saved, &report), AUDIT_UNKNOWN);
+    json_decref(report);
+    saved = pipeline(100, 90, 145, true, 5);
+    json_object_set_new(json_array_get(json_object_get(saved, "stages"), 0), "killed", json_true());
+    assert_int_equal(conclude(saved, &report), AUDIT_MOVING);
+    json_decref(report);
+}
+
+/* a has its numbers in a metrics file, b had come to its end, with 110 taken, before it was last started. */
+static audit_verdict_t read_stages(const char *directory, int pid, json_t **report) {
+    json_t *status = json_pack("{s:[{s:s, s:s, s:s, s:s+, s:s, s:i}, {s:s, s:s, s:s, s:s+, s:s, s:[s]}]}", "stages",
+                               "name", "a", "tool", "ingest", "role", "source", "metrics", directory, "/m", "state_dir", "/nowhere", "pid", pid,
+                               "name", "b", "tool", "process", "role", "pipeline", "metrics", directory, "/none", "state_dir", directory, "inputs", "a");
+    assert_non_null(status);
+    audit_t *audit = audit_new();
+    audit_read(audit, status);
+    audit_verdict_t verdict = audit_conclude(audit, report);
+    audit_free(audit);
+    json_decref(status);
+    return verdict;
+}
+
+static void test_numbers_of_stages_that_start_or_died_are_taken_for_what_they_are(void **state) {
+    char directory[] = "/tmp/audit_XXXXXX", path[64];
+    assert_non_null(mkdtemp(directory));
+    snprintf(path, sizeof path, "%s/ledger", directory);
+    const char *last = "{\"in\":110,\"created\":0,\"out\":110,\"filtered\":0,\"late\":0,\"dead\":0,\"dropped\":0,\"held\":0,\"frames\":1}";
+    assert_int_equal(file_write_atomic(path, last, strlen(last), 0600, NULL), 0);
+    snprintf(path, sizeof path, "%s/m", directory);
+    json_t *report;
+    assert_int_equal(read_stages(directory, 0, &report), AUDIT_WRONG);           /* a has never run */
+    json_decref(report);
+    assert_int_equal(metrics_open(path, "ingest", "a", NULL), 0);
+    metric_t *in = metrics_add(METRIC_COUNTER, "stream_events_in_total", "", ""), *out = metrics_add(METRIC_COUNTER, "stream_events_out_total", "", "");
+    assert_int_equal(read_stages(directory, getpid(), &report), AUDIT_MOVING);   /* it has not said its numbers yet */
+    json_decref(report);
+    metric_set_counter(in, 100);
+    metric_set_counter(out, 100);
+    metrics_state(STAGE_READY, NULL);
+    assert_int_equal(read_stages(directory, 0, &report), AUDIT_UNKNOWN);
+    assert_non_null(strstr(text_of_link(report, 0, "text"), "a was killed"));
+    json_decref(report);
+    metrics_state(STAGE_FINISHED, NULL);
+    assert_int_equal(read_stages(directory, 0, &report), AUDIT_WRONG);
+    assert_non_null(strstr(text_of_link(report, 0, "text"), "10 more were received"));
+    json_decref(report);
+    metric_set_counter(in, 110);
+    metric_set_counter(out, 110);
+    assert_int_equal(read_stages(directory, 0, &report), AUDIT_BALANCED);
+    json_decref(report);
+    metric_set_counter(in, 105);       /* it was killed, was started again, and has come so far again */
+    metric_set_counter(out, 105);
+    metrics_state(STAGE_READY, NULL);
+    metric_t *replaying = metrics_add(METRIC_GAUGE, "stream_replaying", "", "");
+    metric_set(replaying, 1);
+    assert_int_equal(read_stages(directory, getpid(), &report), AUDIT_MOVING);
+    assert_non_null(strstr(text_of_link(report, 0, "text"), "processes again"));
+    json_decref(report);
+    metrics_close();
+    unlink(path);
+    snprintf(path, sizeof path, "%s/ledger", directory);
+    unlink(path);
+    rmdir(directory);
+}
+
 static void test_nonsense_is_no_ledger(void **state) {
     static const char *const texts[] = {"{}", "{\"version\":2,\"stages\":[]}", "{\"version\":1,\"stages\":{}}", "[]"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
@@ -146,6 +229,8 @@ int main(void) {
         cmocka_unit_test(test_a_stage_that_began_anew_without_state_leaves_it_open),
         cmocka_unit_test(test_a_replay_that_is_not_finished_leaves_its_letters_under_way),
         cmocka_unit_test(test_what_one_link_dropped_was_sent_on_the_others),
+        cmocka_unit_test(test_last_numbers_of_one_that_was_killed_prove_nothing),
+        cmocka_unit_test(test_numbers_of_stages_that_start_or_died_are_taken_for_what_they_are),
         cmocka_unit_test(test_nonsense_is_no_ledger),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
