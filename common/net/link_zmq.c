@@ -205,8 +205,10 @@ static void notice(zlink_monitor_t *monitor, uint16_t event) {
     if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED)
         monitor->told = false;
     monitor->given_up = event == ZMQ_EVENT_DISCONNECTED;
-    if (monitor->given_up && !monitor->revival)
-        monitor->revival = loop_timer(monitor->loop, REVIVAL, 0, revive, monitor);
+    if (!monitor->given_up)
+        return;
+    loop_remove(monitor->revival);        /* of an earlier connection: this one has its own second */
+    monitor->revival = loop_timer(monitor->loop, REVIVAL, 0, revive, monitor);
 }
 
 /* One event; false when there is none. came: 1 a connection, -1 its end, 0 neither. */
