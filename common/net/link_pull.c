@@ -61,7 +61,7 @@ bool pull_deliver(pull_link_t *pull, pull_stream_t *stream, frame_t *frame, bool
     }
     settle(stream);
     if (stream->gone)
-        pull_stream_settle(pull, stream);
+        pull_stream_gone(pull, stream);
     pull_due(pull, stream);
     return true;
 }

@@ -81,7 +81,7 @@ typedef struct pull_link {
 /* The stream that a frame belongs to, made or carried over into a new epoch as it must be; NULL: the frame is not to be taken. */
 pull_stream_t *pull_stream_of(pull_link_t *pull, const frame_t *frame);
 void pull_stream_heard(pull_link_t *pull, pull_stream_t *stream);    /* something of it has come */
-void pull_stream_settle(pull_link_t *pull, pull_stream_t *stream);   /* what it sent can't be taken back any more */
+void pull_stream_gone(pull_link_t *pull, pull_stream_t *stream);     /* what it sent can't be taken back any more, and nobody waits to hear of its end */
 /* Overwrites what is known of this origin. */
 void pull_stream_restore(pull_link_t *pull, const char *origin, uint64_t epoch, uint64_t sequence, bool ended);
 /* True when this epoch is the stream's present one, or one whose frames count for it. */

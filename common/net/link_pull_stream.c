@@ -79,7 +79,8 @@ void pull_streams_free(pull_link_t *pull) {
 
 /* ---- several senders ---- */
 
-void pull_stream_settle(pull_link_t *pull, pull_stream_t *stream) {
+/* What it sent can't be taken back any more. */
+static void settle(pull_link_t *pull, pull_stream_t *stream) {
     const link_receiver_setup_t *setup = &pull->base.setup;
     if (stream->stable >= stream->received)
         return;
@@ -100,8 +101,15 @@ static void replace_others(pull_link_t *pull, const pull_stream_t *one) {
         if (stream == one)
             continue;
         stream->replaced = !stream->ended;
-        pull_stream_settle(pull, stream);
+        settle(pull, stream);
     }
+}
+
+void pull_stream_gone(pull_link_t *pull, pull_stream_t *stream) {
+    stream->gone = true;
+    stream->replaced = !stream->ended;
+    stream->left = stream->ended;
+    settle(pull, stream);
 }
 
 /* Where many senders connect, each says itself whose place it has taken. */
@@ -112,9 +120,7 @@ static void replace_named(pull_link_t *pull, const frame_t *frame) {
         if (!stream || stream->gone || text_is(origin, frame->origin))
             continue;
         log_info("%s: %s was begun anew as %s: what it had sent is final", pull->base.endpoint, stream->origin, frame->origin);
-        stream->gone = true;
-        stream->replaced = !stream->ended;
-        pull_stream_settle(pull, stream);
+        pull_stream_gone(pull, stream);
     }
 }
 
