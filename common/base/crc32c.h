@@ -10,5 +10,6 @@ uint32_t crc32c(uint32_t crc, const void *bytes, size_t size);
 
 /* The same by tables alone: what processors without the instruction get, and what tests compare with. */
 uint32_t crc32c_plain(uint32_t crc, const void *bytes, size_t size);
+uint32_t crc32c_narrow(uint32_t crc, const void *bytes, size_t size);  /* the same, without wide registers */
 
 #endif
