@@ -1,9 +1,12 @@
-/* Runs commands side by side and prints what they took, as JSON: measure [--pipe] COMMAND... [:: COMMAND...]...
- * With --pipe each one's output is the next one's input. CPU time and peak memory come from wait4: this launcher is small, because
+/* Runs commands side by side and prints what they took, as JSON: measure [--pipe] [--input BYTES] COMMAND... [:: COMMAND...]...
+ * With --pipe each one's output is the next one's input. With --input "middle" is the time from when the first one had read 20 % of so many bytes until it
+ * had read 90 %: what a chain does when it neither starts nor ends. CPU time and peak memory come from wait4: this launcher is small, because
  * a process's peak memory starts with that of the one it was forked from. Output of the last goes to /dev/null, errors are shown. */
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,6 +51,37 @@ static void spawn(command_t *command, int in, int out) {
     _exit(127);
 }
 
+typedef struct progress {
+    pid_t pid;
+    uint64_t input;
+    double from, to;           /* when 20 % and 90 % had been read; 0: never seen */
+} progress_t;
+
+static void *watch(void *argument) {
+    progress_t *progress = argument;
+    char path[64], text[256];
+    snprintf(path, sizeof path, "/proc/%d/io", (int) progress->pid);
+    for (;;) {
+        unsigned long long bytes;
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+        if (fd >= 0)
+            close(fd);
+        if (n <= 0)
+            return NULL;
+        text[n] = 0;
+        if (sscanf(text, "rchar: %llu", &bytes) != 1)
+            return NULL;
+        if (!progress->from && bytes >= progress->input / 5)
+            progress->from = now();
+        if (!progress->to && bytes >= progress->input / 10 * 9) {
+            progress->to = now();
+            return NULL;
+        }
+        usleep(5000);
+    }
+}
+
 /* One has failed: the others would wait for it for ever. */
 static void end_all(const command_t *commands, unsigned count) {
     for (unsigned i = 0; i < count; i++)
@@ -75,7 +109,13 @@ int main(int argc, char **argv) {
     command_t commands[COMMANDS_MAX] = {0};
     unsigned count = 0;
     bool piped = argc > 1 && strcmp(argv[1], "--pipe") == 0;
-    for (int i = piped ? 2 : 1; i < argc && count < COMMANDS_MAX; i++) {
+    int first = piped ? 2 : 1;
+    progress_t progress = {0};
+    if (argc > first + 1 && strcmp(argv[first], "--input") == 0) {
+        progress.input = strtoull(argv[first + 1], NULL, 10);
+        first += 2;
+    }
+    for (int i = first; i < argc && count < COMMANDS_MAX; i++) {
         commands[count++].arguments = argv + i;
         while (i < argc && strcmp(argv[i], "::") != 0)
             i++;
@@ -83,7 +123,7 @@ int main(int argc, char **argv) {
             argv[i] = NULL;
     }
     if (!count) {
-        fprintf(stderr, "usage: measure [--pipe] COMMAND... [:: COMMAND...]...\n");
+        fprintf(stderr, "usage: measure [--pipe] [--input BYTES] COMMAND... [:: COMMAND...]...\n");
         return 64;
     }
     int null_in = open("/dev/null", O_RDONLY | O_CLOEXEC), null_out = open("/dev/null", O_WRONLY | O_CLOEXEC);
@@ -102,9 +142,14 @@ int main(int argc, char **argv) {
             close(ends[1]);
         in = piped && i + 1 < count ? ends[0] : null_in;
     }
+    pthread_t watcher;
+    progress.pid = commands[0].pid;
+    bool watched = progress.input && pthread_create(&watcher, NULL, watch, &progress) == 0;
     collect(commands, count);
+    if (watched)
+        pthread_join(watcher, NULL);
     double wall = now() - start;
-    printf("{\"wall\":%.6f,\"processes\":[", wall);
+    printf("{\"wall\":%.6f,\"middle\":%.6f,\"processes\":[", wall, progress.to > progress.from && progress.from > 0 ? progress.to - progress.from : 0);
     for (unsigned i = 0; i < count; i++) {
         const char *slash = strrchr(commands[i].arguments[0], '/');
         printf("%s{\"name\":\"%s\",\"user\":%.6f,\"system\":%.6f,\"peak_kib\":%ld,\"status\":%d}", i ? "," : "",
