@@ -17,9 +17,9 @@ class Kafka:
     """topics: name=partitions."""
 
     def __init__(self, **topics):
-        self.out = tempfile.NamedTemporaryFile(prefix="kafka", dir="/tmp")
+        self.out, self.err = (tempfile.NamedTemporaryFile(prefix="kafka", dir="/tmp") for _ in range(2))
         self.process = subprocess.Popen([MOCK, *(f"{name}:{count}" for name, count in topics.items())], stdin=subprocess.PIPE, stdout=self.out,
-                                        stderr=subprocess.DEVNULL, preexec_fn=support._die_with_parent, text=True)
+                                        stderr=self.err, preexec_fn=support._die_with_parent, text=True)
         self.asked = 0
         support.wait_for(lambda: len(self.lines) >= 1, "the mock cluster")
         self.servers = self.lines[0]
@@ -49,9 +49,14 @@ class Kafka:
         return f"kafka://{user}{self.servers}/{topic}"
 
     def close(self):
+        status = self.process.poll()
         self.process.kill()
         self.process.wait(30)
+        with open(self.err.name, errors="replace") as file:
+            said = file.read()[-2000:]
         self.out.close()
+        self.err.close()
+        assert status is None, f"the mock cluster had ended by itself with status {status}: {said}"
 
 
 class TlsFront:
