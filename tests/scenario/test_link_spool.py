@@ -143,6 +143,23 @@ def test_power_cuts_take_nothing_from_a_receiver_that_keeps_what_is_stable(tools
     exact(directory / "out", COUNT)
 
 
+def test_a_receiver_that_keeps_what_is_stable_does_not_leave_before_the_end_is(tools, directory):
+    """The sender's disk has the last frames and the end later than what is before them."""
+    sink = receiver(tools, directory, f"ipc://{directory}/link", stable=1)
+    source = Foreign(directory / "link")
+    for q in (1, 2, 3):
+        source.frame(q, s=0)
+    source.frame(4, s=0, end=True)
+    source.until(lambda ack: ack.get("received") == 4)
+    source.frame(0, topic="stable", s=2, l=0)
+    source.until(lambda ack: ack.get("durable") == 2)
+    source.frame(0, topic="stable", s=4, l=0)
+    source.until(lambda ack: ack.get("durable") == 4)
+    source.frame(0, topic="bye", l=0, bye=1)
+    assert sink.wait() == 0 and numbers(directory / "out") == [1, 2, 3, 4, "end"]
+    source.close()
+
+
 def test_what_was_taken_back_is_told(tools, directory, address):
     """The receiver has frames that the sender has lost: it goes back, and takes what comes in their place."""
     sink = receiver(tools, directory, address, stable=1)

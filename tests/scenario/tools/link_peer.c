@@ -162,8 +162,36 @@ static frame_t *make_frame(peer_t *peer) {
     return builder_take(&peer->builder, topic);
 }
 
+/* That the receiver has all, and may leave: a sender that is killed now, and started again, must not wait for it. */
+static char *taken_path(void) {
+    return mem_format("%s.taken", settings.spool);
+}
+
+static void write_taken(const peer_t *peer) {
+    char *path = taken_path(), line[64];
+    err_t err;
+    int size = snprintf(line, sizeof line, "%llu %llu\n", (unsigned long long) spool_identity(peer->spool)->epoch,
+                        (unsigned long long) spool_number(peer->spool));
+    if (file_write_atomic(path, line, (size_t) size, 0600, &err) != 0)
+        fprintf(stderr, "error: %s\n", err.text);
+    mem_free(path);
+}
+
+static void read_taken(const peer_t *peer) {
+    char *path = taken_path();
+    FILE *file = fopen(path, "r");
+    unsigned long long epoch, number;
+    if (file && fscanf(file, "%llu %llu", &epoch, &number) == 2)
+        link_sender_taken(peer->sender, epoch, number);
+    if (file)
+        fclose(file);
+    mem_free(path);
+}
+
 static void sender_done(void *argument) {
     peer_t *peer = argument;
+    if (peer->spool)
+        write_taken(peer);
     if (strncmp(link_sender_endpoint(peer->sender), "-", 1) != 0)
         report(peer);                     /* else standard output is the link */
     link_sender_part(peer->sender);
@@ -270,8 +298,10 @@ static int run_send(peer_t *peer, const char *endpoint) {
         return 1;
     if (open_sender(peer, endpoint, send_more, settings.spool ? release_durable : NULL) != 0)
         return 1;
-    if (peer->spool)
+    if (peer->spool) {
         spool_is_synced(peer);
+        read_taken(peer);
+    }
     if (settings.rate)
         peer->timer = loop_timer(peer->loop, settings.delay * NS_PER_MS, NS_PER_S * settings.batch / settings.rate, send_more, peer);
     else
@@ -337,6 +367,13 @@ static void part(void *argument) {
     link_receiver_part(peer->receiver, parted, peer);
 }
 
+/* The end may have come while what is before it waits to become stable. */
+static void check_ended(void *argument) {
+    peer_t *peer = argument;
+    if (link_receiver_ended(peer->receiver) && !peer->waiting_count && !settings.stay)
+        part(peer);
+}
+
 static void take_in(peer_t *peer, link_receiver_t *receiver, frame_t *frame) {
     if (peer->file >= 0)
         write_events(peer, frame);
@@ -346,8 +383,7 @@ static void take_in(peer_t *peer, link_receiver_t *receiver, frame_t *frame) {
         link_receiver_durable(receiver, frame);
         peer->unacknowledged = 0;
     }
-    if (link_receiver_ended(receiver) && !settings.stay)
-        loop_defer(peer->loop, part, peer);
+    loop_defer(peer->loop, check_ended, peer);
     if (settings.delay)
         usleep((useconds_t) settings.delay * 1000);
 }
@@ -468,12 +504,6 @@ static int restore(peer_t *peer) {
     return result;
 }
 
-static void check_ended(void *argument) {
-    peer_t *peer = argument;
-    if (link_receiver_ended(peer->receiver) && !settings.stay)
-        part(peer);
-}
-
 static int begin_receive(peer_t *peer) {
     if (open_receiver(peer, peer->endpoint, received) != 0 || (settings.state && restore(peer) != 0))
         return -1;
@@ -483,7 +513,7 @@ static int begin_receive(peer_t *peer) {
 
 static void start_over(void *argument) {
     peer_t *peer = argument;
-    loop_undefer(peer->loop, part, peer);
+    loop_undefer(peer->loop, check_ended, peer);
     link_receiver_free(peer->receiver);
     peer->receiver = NULL;
     forget_waiting(peer);
