@@ -34,7 +34,7 @@ typedef struct spool_setup {
     bool renewed;                      /* notes are stated anew by those to come, so that they alone never make it full */
     size_t frame_max;                  /* 0: FRAME_MAX_DEFAULT */
     /* From the loop; may be NULL, except written. */
-    void (*written)(void *argument);   /* spool_written advanced after it could not at once (disk full, SPOOL_ALWAYS) */
+    void (*written)(void *argument);   /* spool_written advanced after it could not at once (disk full, SPOOL_ALWAYS), or can be read at last */
     void (*synced)(void *argument);    /* spool_synced advanced */
     void (*room)(void *argument);      /* spool_room became true */
     void (*dropped)(void *argument, uint64_t events, const char *reason);    /* by SPOOL_DROP_*, whole groups or segments */
@@ -98,7 +98,7 @@ spool_cursor_t *spool_cursor_new(spool_t *spool);
 void spool_cursor_free(spool_cursor_t *cursor);        /* before the spool; NULL is legal */
 void spool_seek_index(spool_cursor_t *cursor, uint64_t index);        /* the next record is the first with at least this index */
 void spool_seek_number(spool_cursor_t *cursor, uint64_t number);      /* the next record with a frame is the first with at least this number */
-/* The next record that is written. 1; 0: none yet; -1: damaged (counted; *err names segment and offset). */
+/* The next record that is written, and can be read. 1; 0: none yet; -1: damaged (counted; *err names segment and offset). */
 int spool_next(spool_cursor_t *cursor, spool_record_t *record, err_t *err);
 int spool_last(spool_t *spool, spool_record_t *record, err_t *err);   /* the last record of all, its note valid until the next call; 0 when empty */
 

@@ -385,8 +385,11 @@ uint64_t spool_launch(spool_t *spool, segment_t *segment, size_t count) {
     if (flights->first)
         wait_for_room(spool);
     flight_t *flight = flight_new(spool, segment, count);
-    if (flights->off || !prepare(segment, flight) || !submit(spool, flight)) {
-        flights->off = true;
+    bool ready = !flights->off && prepare(segment, flight);
+    if (!ready)
+        segment->allocated = UINT64_MAX;               /* the next one may have room again */
+    if (!ready || !submit(spool, flight)) {
+        flights->off = flights->off || ready;
         flight_end(flights, flight);
         for (size_t i = 0; i < count; i++) {
             entry_t *entry = &spool->entries[spool->entry_first + i];

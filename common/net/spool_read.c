@@ -229,8 +229,8 @@ int spool_next(spool_cursor_t *cursor, spool_record_t *record, err_t *err) {
             return damaged(cursor, "this is no segment of this log", err);
         err_t why = {{0}};
         record_head_t head;
-        if (spool_flying(spool, cursor->index))
-            spool_land(cursor->spool);
+        if (spool_flying(spool, cursor->index) && spool_land(cursor->spool) != 0)
+            return 0;                  /* it is still in memory alone */
         if (map_head(cursor, &head, &cursor->at, cursor->index, &why) != 0)
             return damaged(cursor, why.text, err);
         if (head.index < cursor->want_index || head.number < cursor->want_number)

@@ -64,6 +64,7 @@ void spool_complain(spool_t *spool, const char *path, const char *what, int erro
 static void recovered(spool_t *spool) {
     spool->trouble = false;
     spool->retry_delay = 0;
+    spool->told_written = 0;           /* readers may have waited for what was said to be written, too */
     spool->tell_trouble = spool->tell_written = spool->tell_room = true;
     if (spool->setup.sync == SPOOL_NONE)
         spool->tell_synced = true;

@@ -9,6 +9,7 @@
 #include <dlfcn.h>
 #include <linux/aio_abi.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -196,6 +197,70 @@ static void what_is_refused_altogether_waits_in_memory(void **state) {
     expect_records(1, 4);
 }
 
+/* A limit on file sizes, as a full disk, is no reason to go through the page cache for ever. */
+static void room_that_was_short_is_used_again(void **state) {
+    struct rlimit before, limit;
+    open_spool();
+    add_many(3, 100000);
+    expect_direct();
+    expect_records(1, 3);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    limit = (struct rlimit){MIB, before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    reopen();
+    add_many(20, 100000);
+    assert_int_equal(told_trouble, 0);
+    assert_false(spool_current(spool)->direct);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    for (size_t segments = spool->count; spool->count == segments;)
+        add(100000);
+    add(100000);
+    assert_true(spool_current(spool)->direct);
+    assert_int_equal(spool_written(spool), spool_number(spool));
+    run_until(all_synced);
+    expect_records(1, spool_index(spool));
+}
+
+static void blank(uint64_t from, uint64_t to) {
+    char *path = mem_format("%s/%016x.seg", directory, 1);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    mem_free(path);
+    for (uint64_t at = from; at < to; at += SPOOL_PAGE)
+        assert_int_equal(pwrite(fd, spool_zeros, SPOOL_PAGE, (off_t) at), SPOOL_PAGE);
+    close(fd);
+}
+
+/* A reader that is behind waits as well: it neither leaves records out nor takes them for damaged, and is told when they can be read. */
+static void what_is_refused_altogether_is_read_once_it_is_written(void **state) {
+    open_spool();
+    add_many(2, 100000);
+    expect_direct();
+    expect_records(1, 2);
+    run_until(all_synced);
+    uint64_t from = SPOOL_PAGE_ALIGN(spool_bytes(spool));
+    refusals = 1;
+    write_error = EIO;
+    add(100000);
+    run_until(in_trouble);
+    blank(from, spool_bytes(spool));   /* where the disk took nothing */
+    spool_cursor_t *cursor = spool_cursor_new(spool);
+    spool_record_t record;
+    spool_seek_number(cursor, 3);
+    assert_int_equal(spool_next(cursor, &record, &err), 0);
+    assert_int_equal(spool_damages(spool), 0);
+    unsigned told = told_written;
+    write_error = 0;
+    run_until(works_again);
+    assert_true(told_written > told);
+    assert_int_equal(spool_next(cursor, &record, &err), 1);
+    assert_int_equal(record.number, 3);
+    frame_unref(record.frame);
+    spool_cursor_free(cursor);
+    run_until(all_synced);
+    reopen();
+    expect_records(1, 3);
+}
+
 static void child(int out) {
     setup.loop = loop_new();
     setup.sync_interval = 20000000;
@@ -314,7 +379,9 @@ int main(void) {
         TEST(all_sizes_in_any_order),
         TEST(files_are_used_again),
         TEST(what_the_disk_refuses_goes_through_the_page_cache),
+        TEST(room_that_was_short_is_used_again),
         TEST(what_is_refused_altogether_waits_in_memory),
+        TEST(what_is_refused_altogether_is_read_once_it_is_written),
         TEST(what_is_under_way_outlives_the_process),
         TEST(a_page_that_is_missing_is_a_damage),
         TEST(the_format_before_is_read),
