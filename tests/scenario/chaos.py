@@ -1,7 +1,8 @@
 """One chaos run: the world, the nemesis, and the oracle's verdict. Run by itself it is the soak test:
 
-    chaos.py [--seconds N] [--seed N] [--faults N] [--rate N] [--keep]
-"""
+    chaos.py [--seconds N] [--seed N] [--faults N] [--rate N] [--size N] [--keep]
+
+With --size events are larger by up to so many bytes, so that logs write groups around the page cache; every third seed does that by itself."""
 
 import argparse
 import os
@@ -20,6 +21,10 @@ from chaos_world import WIDTH_MS, World  # noqa: E402
 from support import PATIENCE  # noqa: E402
 
 
+LARGE = 16384                           # --size of the seeds that choose it
+LARGE_RATE = 2_500_000                  # bytes a second that the log's events have then at most
+
+
 def milliseconds(text):
     """RFC 3339 in UTC, by hand."""
     import datetime
@@ -31,6 +36,8 @@ def judge(world):
     verdict = oracle.Verdict()
     clean = list(oracle.read_lines(world.output("clean")))
     oracle.check_clean(verdict, "clean.ndjson", events, clean)
+    if world.feed.filler:
+        oracle.check_filler(verdict, "clean.ndjson", clean, world.feed.filler)
     windows = oracle.expected_windows(events, WIDTH_MS)
     lines = oracle.read_lines(world.output("windows"))
     oracle.check_windows(verdict, "windows.ndjson", windows, [(row["key"], milliseconds(row["window_start"]), row["n"], row["total"]) for row in lines])
@@ -65,15 +72,15 @@ def tails(world):
                      + (world.directory / f"{s.name}.err").read_text(errors="replace")[-1500:] for s in world.stages)
 
 
-def run(directory, seed, seconds=None, faults=None, rate=1500, privileged=None):
+def run(directory, seed, seconds=None, faults=None, rate=1500, privileged=None, size=0):
     """Returns (verdict, faults, events, world). The caller removes the directory."""
     chance = random.Random(seed)
     privileged = os.geteuid() == 0 and shutil.which("ip") is not None if privileged is None else privileged
-    disk = SmallDisk(directory) if privileged else None
+    disk = SmallDisk(directory, real=size > 0) if privileged else None
     split = SplitNetwork() if privileged else None
     world = None
     try:
-        world = World(directory, random.Random(chance.random()), rate, disk and disk.path, split)
+        world = World(directory, random.Random(chance.random()), rate, disk and disk.path, split, size)
         world.start()
         nemesis = Nemesis(world, chance, disk)
         nemesis.rage(seconds, faults)
@@ -105,12 +112,15 @@ def main():
     options.add_argument("--faults", type=int)
     options.add_argument("--seed", type=int, default=int(time.time()))
     options.add_argument("--rate", type=int, default=1500)
+    options.add_argument("--size", type=int)
     options.add_argument("--keep", action="store_true", help="leave the files")
     given = options.parse_args()
+    size = given.size if given.size is not None else LARGE if given.seed % 3 == 1 else 0
+    rate = min(given.rate, 2 * LARGE_RATE // size) if size else given.rate
     directory = Path(tempfile.mkdtemp(prefix="ch", dir="/tmp"))
     began = time.monotonic()
     try:
-        verdict, faults, events, _ = run(directory, given.seed, None if given.faults else given.seconds, given.faults, given.rate)
+        verdict, faults, events, _ = run(directory, given.seed, None if given.faults else given.seconds, given.faults, rate, size=size)
     finally:
         if not given.keep:
             shutil.rmtree(directory, ignore_errors=True)

@@ -11,12 +11,20 @@ from pathlib import Path
 
 
 class SmallDisk:
-    """A tmpfs for the stages' state, which can be filled. Needs the right to mount."""
+    """A file system for the stages' state, which can be filled. Needs the right to mount. In memory; or, so that logs can be written around the page
+    cache, on a disk made of a file."""
 
-    def __init__(self, directory, size="48m"):
+    def __init__(self, directory, real=False):
         self.path = Path(directory) / "disk"
         self.path.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "chaos", self.path], check=True, capture_output=True)
+        if not real:
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m,mode=0700", "chaos", self.path], check=True, capture_output=True)
+            return
+        image = Path(directory) / "image"
+        with open(image, "wb") as file:
+            file.truncate(80 << 20)
+        subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True, capture_output=True)
+        subprocess.run(["mount", "-o", "loop", image, self.path], check=True, capture_output=True)
 
     def fill(self):
         with contextlib.suppress(OSError), open(self.path / "junk", "wb") as junk:

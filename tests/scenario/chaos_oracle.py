@@ -84,6 +84,12 @@ def check_clean(verdict, what, events, rows):
         last[lane] = row["id"]
 
 
+def check_filler(verdict, what, rows, filler):
+    for row in rows:
+        if row["key"] != "end" and row["filler"] != filler.of(row["source"], row["id"]):
+            verdict.problem(f"{what}: the filler of {row['source']}, {row['id']} was changed")
+
+
 def check_windows(verdict, what, windows, rows):
     """rows: (key, start ms, count, sum)."""
     rows = [row for row in rows if row[0] != "end"]

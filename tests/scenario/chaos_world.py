@@ -22,6 +22,18 @@ START_MS = 1_700_000_000_000
 KEYS = [f"k{i:02}" for i in range(20)]
 
 
+class Filler:
+    """Makes events large: text of its own for each, of any length up to the greatest, which the oracle can make again."""
+
+    def __init__(self, most):
+        self.most = most
+        self.text = "".join(chr(97 + i * i % 26) + str(i) for i in range(most))
+
+    def of(self, source, number):
+        length, start = number * 7919 % (self.most + 1), (number + len(source)) * 31 % (self.most + 1)
+        return self.text[start:start + length]
+
+
 class Server(http.server.ThreadingHTTPServer):
     def handle_error(self, request, client_address):
         """Clients are killed here: that is nothing to report."""
@@ -31,8 +43,10 @@ class Feed:
     """Makes the events of both sources, and writes down what went in: the log's when the line is complete in the file, a page's when
     the client has come back for the next one (so it has taken this one)."""
 
-    def __init__(self, directory, random, rate):
+    def __init__(self, directory, random, rate, size):
         self.random, self.rate = random, rate
+        self.filler = Filler(size) if size else None
+        self.pace, self.page_most = (0.1, max(2, 500_000 // size)) if size else (0.02, 60)
         self.log = directory / "log.ndjson"
         self.log.touch()
         self.events = []                     # (source, id, key, value, time ms)
@@ -57,6 +71,8 @@ class Feed:
         number = self.numbers[source] = self.numbers[source] + 1
         time_ms = START_MS + number * 5
         record = {"source": source, "id": number, "key": self.random.choice(KEYS), "value": self.random.randrange(1000), "time": time_ms}
+        if self.filler:
+            record["filler"] = self.filler.of(source, number)
         return record, (source, number, record["key"], record["value"], time_ms)
 
     def end_event(self, source):
@@ -81,7 +97,7 @@ class Feed:
                 os.rename(self.log, self.log.with_name(f"log.ndjson.{self.rotations}"))
                 file.close()
                 file = open(self.log, "ab", buffering=0)
-            time.sleep(0.02)
+            time.sleep(self.pace)
         file.write(json.dumps(self.end_event("log")).encode() + b"\n")
         file.close()
 
@@ -118,7 +134,7 @@ class Feed:
             batch, self.page_events = [self.end_event("web")], []
             self.web_ended.set()
         else:
-            made = [self.event("web") for _ in range(self.random.randrange(1, 60))]
+            made = [self.event("web") for _ in range(self.random.randrange(1, self.page_most))]
             batch, self.page_events = [record for record, _ in made], [event for _, event in made]
         self.page, self.page_tag = json.dumps(batch).encode(), str(int(self.page_tag) + 1)
 
@@ -195,10 +211,11 @@ class Stage:
     def cut(self):
         spool = self.state / "spool"
         try:
-            synced = (spool / "synced").read_text()
+            synced = (spool / "synced").read_text().strip("\0\n ")
         except FileNotFoundError:
             return
-        cut_spool(spool, dict(line.split(" ", 1) for line in synced.strip("\0\n ").splitlines() if " " in line))
+        if synced:                           # else it was killed, or found no room, before it first wrote that
+            cut_spool(spool, dict(line.split(" ", 1) for line in synced.splitlines() if " " in line))
 
     def keep_running(self):
         """A stage that has ended by itself is started again; a failure is remembered."""
@@ -224,20 +241,21 @@ def cut_spool(spool, facts):
 
 
 class World:
-    """Everything together. With `split`, broadcast lives in a network namespace of its own and is reached over tcp."""
+    """Everything together. With `split`, broadcast lives in a network namespace of its own and is reached over tcp. `size`: bytes that events are larger at
+    most."""
 
-    def __init__(self, directory, random, rate=1500, small_disk=None, split=None):
+    def __init__(self, directory, random, rate=1500, small_disk=None, split=None, size=0):
         self.directory, self.random = Path(directory), random
         self.state = Path(small_disk or self.directory / "state")
         self.state.mkdir(exist_ok=True)
         self.split = split
-        self.feed = Feed(self.directory, random, rate)
+        self.feed = Feed(self.directory, random, rate, size)
         d = self.directory
         (d / "out").mkdir()
         ipc = {name: f"ipc://{d}/{name}" for name in ("log-clean", "log-windows", "web-clean", "web-windows", "windows-out")}
         out = f"tcp://{split.inside if split else '127.0.0.1'}:{free_port()}"
         to_out, from_out = (">" + out, "@" + out) if split else ("@" + out, ">" + out)
-        sinks = [{"name": "clean_file", "type": "file", "path": str(d / "out/clean.ndjson"), "from": ["clean"], "rotate-size": "256KiB", "keep": 1000},
+        sinks = [{"name": "clean_file", "type": "file", "path": str(d / "out/clean.ndjson"), "from": ["clean"], "rotate-size": "8MiB" if size else "256KiB", "keep": 1000},
                  {"name": "windows_file", "type": "file", "path": str(d / "out/windows.ndjson"), "from": ["windows"]},
                  {"name": "clean_base", "type": "sqlite", "path": str(d / "out/base.db"), "table": "clean", "from": ["clean"]},
                  {"name": "windows_base", "type": "sqlite", "path": str(d / "out/base.db"), "table": "windows", "from": ["windows"]}]
