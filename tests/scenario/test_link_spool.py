@@ -17,6 +17,8 @@ from link_support import Foreign, PEER, disturb, pause, peer, read, report, stat
 from test_man_examples import example
 
 COUNT = 40000
+SMALL = {"count": COUNT}
+LARGE = {"count": COUNT // 5, "batch": 20, "padding": 8000}     # frames that go around the page cache
 
 
 @pytest.fixture
@@ -63,12 +65,13 @@ def cut_power(log):
     os.truncate(log / at["segment"], int(at["length"]))
 
 
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("killed", ["sender", "receiver", "both"])
 @pytest.mark.parametrize("binds", ["sender", "receiver"])
-def test_killed_at_any_moment(tools, directory, address, killed, binds):
+def test_killed_at_any_moment(tools, directory, address, killed, binds, size):
     rng = random.Random(f"{killed} {binds}")
     to, source = ("@" + address, ">" + address) if binds == "sender" else (">" + address, "@" + address)
-    start = {"sender": lambda: sender(tools, directory, to, rate=COUNT // 2, sync_interval=20),
+    start = {"sender": lambda: sender(tools, directory, to, rate=size["count"] // 2, sync_interval=20, **size),
              "receiver": lambda: receiver(tools, directory, source, durable_every=rng.choice([1, 20]))}
     running = {who: begin() for who, begin in start.items()}
     for _ in range(12):
@@ -77,7 +80,7 @@ def test_killed_at_any_moment(tools, directory, address, killed, binds):
             running[who].kill()
             running[who] = start[who]()
     assert running["sender"].wait() == 0 and running["receiver"].wait() == 0
-    exact(directory / "out", COUNT)
+    exact(directory / "out", size["count"])
 
 
 def test_stopped_and_continued(tools, directory, address):
@@ -125,22 +128,24 @@ def test_new_receiver_without_memory_begins_with_what_is_not_durable(tools, dire
     source.terminate()
 
 
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_power_cuts_take_nothing_from_a_receiver_that_keeps_what_is_stable(tools, directory, address, seed):
+def test_power_cuts_take_nothing_from_a_receiver_that_keeps_what_is_stable(tools, directory, address, seed, size):
     rng = random.Random(seed)
+    count = size["count"]
     sink = receiver(tools, directory, address, stable=1)
     backs = 0
     for turn in range(6):
-        source = sender(tools, directory, address, boot=f"boot{turn}", rate=COUNT // 2, sync_interval=rng.choice([30, 300]))
+        source = sender(tools, directory, address, boot=f"boot{turn}", rate=count // 2, sync_interval=rng.choice([30, 300]), **size)
         time.sleep(rng.uniform(0.2, 0.5))
         source.kill()
         if rng.random() < 0.3:
             sink.kill()
             sink = receiver(tools, directory, address, stable=1)
         cut_power(directory / "log")
-    last = sender(tools, directory, address, boot="last")
+    last = sender(tools, directory, address, boot="last", **size)
     assert last.wait() == 0 and sink.wait() == 0
-    exact(directory / "out", COUNT)
+    exact(directory / "out", count)
 
 
 def test_a_receiver_that_keeps_what_is_stable_does_not_leave_before_the_end_is(tools, directory):
