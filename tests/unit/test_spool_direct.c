@@ -9,6 +9,7 @@
 #include <dlfcn.h>
 #include <linux/aio_abi.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -19,6 +20,11 @@
 
 static long refusals;                  /* so many of the next writes around the page cache fail */
 static int write_error;                /* errno of all writes through it */
+static atomic_bool faults;             /* any of all these may fail, and syncs, and what goes around it may be written in part */
+
+static bool strikes(int often) {
+    return faults && rand() % often == 0;
+}
 
 long syscall(long number, ...) {
     static long (*real)(long number, ...);
@@ -30,6 +36,8 @@ long syscall(long number, ...) {
     for (int i = 0; i < 6; i++)
         argument[i] = va_arg(list, long);
     va_end(list);
+    if (number == SYS_io_submit && strikes(4))
+        ((struct iocb **) argument[2])[0]->aio_nbytes = 1;
     long result = real(number, argument[0], argument[1], argument[2], argument[3], argument[4], argument[5]);
     if (number == SYS_io_getevents)
         for (long i = 0; i < result && refusals > 0; i++, refusals--)
@@ -38,15 +46,24 @@ long syscall(long number, ...) {
 }
 
 ssize_t pwritev(int fd, const struct iovec *pieces, int count, off_t at) {
-    if (write_error) {
-        errno = write_error;
+    if (write_error || strikes(3)) {
+        errno = write_error ? write_error : EIO;
         return -1;
     }
     return syscall(SYS_pwritev, fd, pieces, count, (long) at, 0L);
 }
 
+int fdatasync(int fd) {
+    if (strikes(9)) {
+        errno = EIO;
+        return -1;
+    }
+    return (int) syscall(SYS_fdatasync, fd);
+}
+
 static int set_up_direct(void **state) {
     refusals = write_error = 0;
+    faults = false;
     return set_up(state);
 }
 
@@ -261,6 +278,60 @@ static void what_is_refused_altogether_is_read_once_it_is_written(void **state) 
     expect_records(1, 3);
 }
 
+static bool settled(void) {
+    return all_synced() && !spool->trouble && !spool->rewrite;
+}
+
+static uint64_t read_on(spool_cursor_t *cursor, uint64_t read) {
+    spool_record_t record;
+    int more;
+    while ((more = spool_next(cursor, &record, &err)) == 1) {
+        assert_int_equal(record.index, ++read);
+        expect_record(&record);
+        frame_unref(record.frame);
+    }
+    if (more < 0)
+        fail_msg("%s", err.text);
+    return read;
+}
+
+/* Whatever the disk refuses, and when: nothing is left out, out of order, or forgotten once it works again. */
+static void faults_at_any_moment(void **state) {
+    static const size_t sizes[] = {10, 3000, 16500, 66000, 130000, 300000};
+    for (unsigned seed = 1; seed <= 12; seed++) {
+        srandom(seed);
+        srand(seed);
+        open_spool();
+        spool_cursor_t *cursor = spool_cursor_new(spool);
+        uint64_t read = spool_index(spool);
+        spool_seek_index(cursor, read + 1);
+        for (int i = 0; i < 120; i++) {
+            faults = i % 60 >= 20;
+            if (i % 7 == 0 && spool->flights.context)
+                spool->flights.off = false;        /* as if it had never been refused */
+            spool_begin(spool);
+            for (long k = random() % 3; k >= 0; k--) {
+                frame_t *frame = random() % 4 ? make_frame(spool_number(spool) + 1, sizes[random() % 6] + (size_t) random() % 700, 1) : NULL;
+                spool_add(spool, note_of(spool_index(spool) + 1), frame, NULL);
+                frame_unref(frame);
+            }
+            spool_commit(spool);
+            if (random() % 3 == 0)
+                read = read_on(cursor, read);
+            if (random() % 3 == 0)
+                turn();
+        }
+        faults = false;
+        run_until(settled);
+        assert_int_equal(read_on(cursor, read), spool_index(spool));
+        spool_cursor_free(cursor);
+        assert_int_equal(spool_damages(spool), 0);
+        spool_release(spool, spool_index(spool), spool_number(spool));
+        close_spool();
+        expect_no_damage();
+    }
+}
+
 static void child(int out) {
     setup.loop = loop_new();
     setup.sync_interval = 20000000;
@@ -382,6 +453,7 @@ int main(void) {
         TEST(room_that_was_short_is_used_again),
         TEST(what_is_refused_altogether_waits_in_memory),
         TEST(what_is_refused_altogether_is_read_once_it_is_written),
+        TEST(faults_at_any_moment),
         TEST(what_is_under_way_outlives_the_process),
         TEST(a_page_that_is_missing_is_a_damage),
         TEST(the_format_before_is_read),
