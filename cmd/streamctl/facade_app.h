@@ -88,7 +88,8 @@ bool next_refused(facade_t *facade, int fd, size_t *head);
 void next_answer(int fd, const void *answer, size_t size);            /* and nothing more */
 void next_adopted(struct lws *wsi, size_t head);       /* libwebsockets has the connection now */
 void next_body(struct lws *wsi, uint64_t size);        /* of the present request */
-void next_wait(struct lws *wsi);                       /* it is answered */
+bool next_possible(struct lws *wsi);                   /* it is answered, and nothing behind it has been read */
+void next_wait(struct lws *wsi);                       /* until the next one comes */
 void next_gone(struct lws *wsi);
 
 /* The protocol's callbacks, by what the connection is. */

@@ -1,6 +1,7 @@
-/* What a connection sends is looked at before libwebsockets reads it: its first request when it is accepted, and later ones, as long as it is known
- * where they begin. For that the bytes of all requests are counted, and compared with those that the library has read when it has answered: if it has
- * read more, or a head came in parts, the rest of the connection is the library's affair. Between two requests it does not read; we wait. */
+/* What a connection sends is looked at before libwebsockets reads it, which is given one whole head at a time and nothing behind it as far as can be told:
+ * some sequences of requests that come at once make the library go round for ever, or end the process. For that the bytes of all requests are counted, and
+ * compared with those that the library has read when it has answered: where it has read more, the connection ends with that answer, as clients that send
+ * ahead have to expect (RFC 9112, 9.3.2). Between two requests, and before a head is whole, the library does not read; we wait, and its time-outs hold. */
 #include <errno.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
@@ -19,7 +20,7 @@
 
 struct peer {
     struct lws *wsi;
-    uint64_t requests;                   /* bytes of those so far; 0: not known any more */
+    uint64_t requests;                   /* bytes of those so far */
 };
 
 struct next {
@@ -59,11 +60,24 @@ static struct peer *peer_of(struct lws *wsi) {
     return protocol && strcmp(protocol->name, FACADE_PROTOCOL) == 0 ? lws_get_opaque_user_data(wsi) : NULL;
 }
 
+/* Until a whole head is there. */
+static bool wait_for_head(struct peer *peer) {
+    struct next *next = facade_of(peer->wsi)->next;
+    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = peer};
+    return next && epoll_ctl(next->epoll, EPOLL_CTL_ADD, (int) lws_get_socket_fd(peer->wsi), &event) == 0 && lws_rx_flow_control(peer->wsi, 0) >= 0;
+}
+
+static void end(struct lws *wsi) {
+    lws_set_timeout(wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_ASYNC);
+}
+
 void next_adopted(struct lws *wsi, size_t head) {
     struct peer *peer = mem_zero(sizeof *peer);
     peer->wsi = wsi;
     peer->requests = head;
     lws_set_opaque_user_data(wsi, peer);
+    if (!head && !wait_for_head(peer))
+        end(wsi);
 }
 
 void next_gone(struct lws *wsi) {
@@ -76,7 +90,7 @@ void next_gone(struct lws *wsi) {
 
 void next_body(struct lws *wsi, uint64_t size) {
     struct peer *peer = peer_of(wsi);
-    if (peer && peer->requests)
+    if (peer)
         peer->requests += size;
 }
 
@@ -85,32 +99,33 @@ static bool all_answered(const struct peer *peer, int fd) {
     struct tcp_info info = {0};
     socklen_t size = sizeof info;
     int unread = 0;
-    return peer->requests && getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && ioctl(fd, SIOCINQ, &unread) == 0 &&
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && ioctl(fd, SIOCINQ, &unread) == 0 &&
            info.tcpi_bytes_received - (uint64_t) unread == peer->requests;
+}
+
+bool next_possible(struct lws *wsi) {
+    struct peer *peer = peer_of(wsi);
+    return peer && all_answered(peer, (int) lws_get_socket_fd(wsi));
 }
 
 void next_wait(struct lws *wsi) {
     struct peer *peer = peer_of(wsi);
-    struct next *next = facade_of(wsi)->next;
-    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP, .data.ptr = peer};
-    int fd = (int) lws_get_socket_fd(wsi);
-    if (!peer || !next)
-        return;
-    if (!all_answered(peer, fd) || epoll_ctl(next->epoll, EPOLL_CTL_ADD, fd, &event))
-        peer->requests = 0;
-    else
-        lws_rx_flow_control(wsi, 0);
+    if (peer && !wait_for_head(peer))
+        end(wsi);
 }
 
-static void begin(struct next *next, struct peer *peer) {
+static void begin(struct next *next, struct peer *peer, bool gone) {
     int fd = (int) lws_get_socket_fd(peer->wsi);
     size_t head;
+    bool refused = next_refused(next->facade, fd, &head);
+    if (!refused && !head && !gone)
+        return;                          /* more of it will come, or the library's time-out */
     epoll_ctl(next->epoll, EPOLL_CTL_DEL, fd, NULL);
-    if (next_refused(next->facade, fd, &head)) {
-        lws_set_timeout(peer->wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_ASYNC);
+    if (refused || !head) {
+        end(peer->wsi);
         return;
     }
-    peer->requests = head ? peer->requests + head : 0;
+    peer->requests += head;
     lws_rx_flow_control(peer->wsi, 1);
 }
 
@@ -119,7 +134,7 @@ static void some_began(void *argument) {
     struct next *next = argument;
     struct epoll_event event;
     while (epoll_wait(next->epoll, &event, 1, 0) == 1)
-        begin(next, event.data.ptr);
+        begin(next, event.data.ptr, event.events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR));
 }
 
 struct next *next_new(facade_t *facade) {

@@ -237,6 +237,14 @@ static void request_body_end(rest_request_t *request) {
     request->route->handler(request);
 }
 
+/* The library tells of a body's end again when it has read more than that, and then never comes to writing the answer: nobody should send anything behind
+ * a POST that is not answered. */
+static int more_behind_body(rest_request_t *request) {
+    if (request->started && !request->sent)
+        rest_write(request);
+    return -1;
+}
+
 json_t *rest_body(rest_request_t *request) {
     json_error_t where;
     if (!request->body.size)
@@ -336,8 +344,12 @@ int rest_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user,
     case LWS_CALLBACK_HTTP_BODY:
         return connection->request ? request_body(connection->request, in, size) : -1;
     case LWS_CALLBACK_HTTP_BODY_COMPLETION:
-        if (connection->request)
-            request_body_end(connection->request);
+        if (!connection->request)
+            return 0;
+        if (connection->request->body_ended)
+            return more_behind_body(connection->request);
+        connection->request->body_ended = true;
+        request_body_end(connection->request);
         return 0;
     case LWS_CALLBACK_HTTP_WRITEABLE:
         if (!connection->request || !connection->request->started)

@@ -20,7 +20,7 @@ typedef struct rest_request {
     char path[512];
     char parameter[129];             /* what stood for {name} */
     char host[300], origin[300], encoding[200], known[80];    /* Host, Origin, Accept-Encoding, If-None-Match */
-    bool has_body;
+    bool has_body, body_ended;
     bool chunked, bad_length;        /* where the body ends is not known: the connection ends with the answer */
     uint64_t length;                 /* Content-Length */
     buf_t body;

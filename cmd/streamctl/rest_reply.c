@@ -150,7 +150,7 @@ int rest_write(rest_request_t *request) {
         }
     }
     /* What follows could be a body taken for a request, past all checks of who asks. */
-    if (request->chunked || request->bad_length)
+    if (request->chunked || request->bad_length || !next_possible(wsi))
         return -1;
     if (lws_http_transaction_completed(wsi))
         return -1;
