@@ -17,6 +17,8 @@
  * metrics, links in and out with batching, the ledger's counters, dead letters, orderly end. A tool is one tool_t; its main is one call. */
 typedef struct stage stage_t;
 
+#define STAGE_SPOOL_LIMIT (UINT64_C(1) << 30)          /* the default of --spool-limit */
+
 typedef struct stage_settings {
     char *name;                        /* --name */
     option_list_t from, to;            /* --from LINK..., --to LINK... */

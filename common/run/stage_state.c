@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -99,6 +100,9 @@ static const char *on_blocked(void *argument, int *error) {
     return stage_dead_blocked(argument, error);
 }
 
+#define FILE_SYSTEM_SHARE 10             /* of its size a log has at most by default */
+#define SPOOL_LIMIT_LEAST (UINT64_C(1) << 20)
+
 static void on_trouble(void *argument, const char *reason) {
     stage_t *stage = argument;
     stage->private->state->trouble = reason != NULL;
@@ -110,7 +114,24 @@ static void on_trouble(void *argument, const char *reason) {
     stage_output_changed(stage);
 }
 
+/* The logs of all stages of a pipeline often share a file system; where one filled it, those behind it could not write, and so never let it go. Who names
+ * another limit than the default one has thought of that. */
+static void fit_into_file_system(stage_t *stage) {
+    struct statvfs space;
+    if (stage->settings.spool_limit != STAGE_SPOOL_LIMIT || statvfs(stage->private->state->directory, &space) != 0 || !space.f_blocks)
+        return;
+    uint64_t most = (uint64_t) space.f_blocks * space.f_frsize / FILE_SYSTEM_SHARE;
+    if (most < SPOOL_LIMIT_LEAST)
+        most = SPOOL_LIMIT_LEAST;
+    if (stage->settings.spool_limit <= most)
+        return;
+    log_info("--state %s: the log is held to %llu MiB, for its file system is small; --spool-limit sets another limit", stage->settings.state,
+             (unsigned long long) (most >> 20));
+    stage->settings.spool_limit = most;
+}
+
 static int open_spool(stage_t *stage, err_t *err) {
+    fit_into_file_system(stage);
     struct stage_store *state = stage->private->state;
     const stage_settings_t *settings = &stage->settings;
     static const spool_full_t full[] = {[LINK_BLOCK] = SPOOL_BLOCK, [LINK_DROP_OLDEST] = SPOOL_DROP_OLDEST, [LINK_DROP_NEWEST] = SPOOL_DROP_NEWEST};
