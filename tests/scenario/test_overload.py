@@ -3,9 +3,12 @@ arrives once the sink is back."""
 
 import http.server
 import json
+import signal
+import subprocess
 import threading
 
 import pytest
+import support
 from support import PATIENCE, free_port, wait_for
 
 COUNT = 600_000
@@ -83,3 +86,31 @@ def test_a_sink_that_stands_still_stops_the_source_and_nothing_else(tools, direc
     for name, stage in stages.items():
         assert stage.process.wait(60 * PATIENCE) == 0, stage.err
     assert sorted(wall.ids) == list(range(COUNT))
+
+
+@pytest.mark.limit(240)
+def test_logs_that_share_a_small_disk_do_not_fill_it(tools, directory):
+    """Each stage's default limit is larger than the disk. Where one log took all of it, those behind could neither write nor acknowledge, for good."""
+    disk, data, out = directory / "disk", directory / "data.ndjson", directory / "out.ndjson"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("needs a small file system, which only root can make")
+    try:
+        with open(data, "w") as file:
+            for number in range(COUNT):
+                file.write(f'{{"id":{number},"text":"{"x" * 80}"}}\n')
+        links = [f"ipc://{directory}/{name}" for name in "ab"]
+        broadcast = tools.start("broadcast", f"file:{out}", "--from", links[1], "--state", disk / "broadcast")
+        process = tools.start("process", "where id >= 0", "--from", links[0], "--to", links[1], "--state", disk / "process")
+        support.wait_for(lambda: (disk / "broadcast").exists() and (disk / "process/spool/meta").exists(), "both", 30)
+        broadcast.signal(signal.SIGSTOP)
+        ingest = tools.start("ingest", data, "--name", "numbers", "--to", links[0], "--state", disk / "ingest")
+        logged = lambda name: sum(path.stat().st_size for path in (disk / name / "spool").glob("*.seg"))
+        support.wait_for(lambda: (disk / "ingest/spool").exists() and logged("ingest") > 3 * 1024 * 1024, "a full log", 60)
+        broadcast.signal(signal.SIGCONT)
+        for tool in (ingest, process, broadcast):
+            assert tool.wait(120) == 0, tool.err[-2000:]
+        assert "held to 4 MiB" in ingest.err and "held to 4 MiB" in process.err
+        assert [event["id"] for event in support.lines_of(out)] == list(range(COUNT))
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
